@@ -1,0 +1,146 @@
+"""An agent: settings in, results out. The magic is one of its callers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+
+from agent_magic._config import AgentConfig, load_settings
+from agent_magic._keys import find_key
+from agent_magic._request import AgentRequest, HTTPRequest, check_base_url
+from agent_magic._result import AgentResult
+from agent_magic._run import Run
+from agent_magic._stream import Policy
+from agent_magic.errors import ConfigError, PromptError
+from agent_magic.events import AgentEvent
+from agent_magic.protocols import get_protocol
+
+__all__ = ["Agent"]
+
+POLICY_FIELDS = ("timeout", "max_time", "retries", "backoff", "max_wait", "verify")
+
+
+class Agent:
+    """A configured agent by name, or one described in place::
+
+        Agent("researcher")
+        Agent(protocol="you", agent="advanced", key_env="YDC_API_KEY")
+
+    Settings given here stand above those of the files. Raises `ConfigError`.
+    """
+
+    def __init__(self, name: str | None = None, /, **settings: Any) -> None:
+        if name is None and "protocol" in settings:
+            self.name, base = settings.get("agent", settings["protocol"]), AgentConfig()
+        else:
+            self.name, base = load_settings().agent(name)
+        self.config = _configured(base, settings)
+        self._protocol = get_protocol(self.config.protocol)
+
+    def __repr__(self) -> str:
+        return f"Agent({self.name!r})"
+
+    def prepare(self, prompt: str, parameters: dict[str, Any] | None = None) -> AgentRequest:
+        """The request for `prompt`, with everything checked that can be before it is sent.
+
+        Raises `PromptError`, `ConfigError` and `AuthError`.
+        """
+        if not prompt.strip():
+            raise PromptError("The prompt is blank; write the question below the %%agent line.")
+        config = self.config
+        ask = AgentRequest(
+            prompt=prompt,
+            base_url=check_base_url(self._base_url()),
+            agent=config.agent,
+            parameters={**config.parameters, **(parameters or {})},
+            headers=config.headers,
+            key=find_key(variable) if (variable := self._key_variable()) else None,
+            auth=config.auth,
+        )
+        self._protocol.request(ask).encoded_body()
+        return ask
+
+    def request(self, prompt: str, parameters: dict[str, Any] | None = None) -> HTTPRequest:
+        """What would be sent for `prompt`; the key in it prints as ``***``."""
+        return self._protocol.request(self.prepare(prompt, parameters))
+
+    def begin(self, prompt: str, parameters: dict[str, Any] | None = None) -> tuple[AgentResult, Run]:
+        """Begin to ask; returns at once with the growing result."""
+        ask = self.prepare(prompt, parameters)
+        policy = Policy(**{field: getattr(self.config, field) for field in POLICY_FIELDS})
+        run = Run(self._protocol, ask, policy, self.name)
+        result = AgentResult(run, ask.parameters)
+        run.start()
+        return result, run
+
+    def ask(self, prompt: str, **parameters: Any) -> AgentResult:
+        """Ask, and block until the answer is there. Raises what made it fail; Ctrl-C ends the run."""
+        result, run = self.begin(prompt, parameters)
+        try:
+            result.wait()
+        except BaseException:
+            run.stop("interrupted")
+            raise
+        return _raised(result)
+
+    async def aask(self, prompt: str, **parameters: Any) -> AgentResult:
+        """`ask`, awaited; cancelling it ends the run."""
+        result, run = self.begin(prompt, parameters)
+        try:
+            await result
+        except BaseException:
+            run.stop("interrupted")
+            raise
+        return _raised(result)
+
+    async def stream(self, prompt: str, **parameters: Any) -> AsyncIterator[AgentEvent]:
+        """Ask, and give each event as it arrives. Leaving the loop closes the connection.
+
+        Raises what made the run fail, after its last event.
+        """
+        result, run = self.begin(prompt, parameters)
+        try:
+            async for event in result.follow():
+                yield event
+        finally:
+            run.stop()
+        _raised(result)
+
+    def _base_url(self) -> str:
+        if self.config.embedded:
+            return _embedded_url()
+        return self.config.base_url or self._protocol.base_url
+
+    def _key_variable(self) -> str | None:
+        if self.config.embedded:
+            return None
+        if self.config.key_env is not None:
+            return self.config.key_env or None
+        return self._protocol.key_env
+
+
+def _configured(base: AgentConfig, settings: dict[str, Any]) -> AgentConfig:
+    try:
+        unchecked = msgspec.structs.replace(base, **settings)
+        return msgspec.convert(msgspec.to_builtins(unchecked), AgentConfig)
+    except (TypeError, msgspec.ValidationError) as error:
+        raise ConfigError(f"These settings make no agent: {error}.") from None
+
+
+def _raised(result: AgentResult) -> AgentResult:
+    if result.error is not None:
+        raise result.error
+    return result
+
+
+def _embedded_url() -> str:
+    try:
+        from agent_magic.demo import embedded_url
+    except ImportError as error:
+        raise ConfigError(
+            f"The embedded agent needs {error.name}: pip install 'agent-magic[demo]'. To ask an agent of your own, "
+            'write it into agent_magic.toml: [agents.NAME] with protocol = "runagent" or "you", agent and key_env.'
+        ) from None
+    return embedded_url()

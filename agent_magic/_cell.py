@@ -1,0 +1,149 @@
+"""Whether a cell awaits. The room that knows IPython's transformers and ipykernel's versions.
+
+A cell that awaits gets the clicks on its buttons, on every kernel; one that blocks does not. A cell
+magic is a plain function, but the cell around it can await: a transformer behind IPython's own puts
+``await`` before the call that ``%%agent`` became. It must not do so in a cell inside a cell
+(``%%capture``, ``%run``, ``ip.run_cell``), where a loop already runs or nobody awaits. So it acts
+at depth 0 only, and puts a mark into the call; by the mark alone the magic knows that it is awaited.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+from IPython.core.interactiveshell import ExecutionInfo, InteractiveShell
+
+__all__ = ["AwaitedCells", "Clicks", "abort_queue", "can_be_clicked"]
+
+CALL = "get_ipython().run_cell_magic('agent', "
+# No line that a person types holds a NUL.
+MARK = "\0awaited\0"
+
+
+class AwaitedCells:
+    """Makes a top-level ``%%agent`` cell await; `install` and `remove` are each other's reverse."""
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        self._shell = shell
+        self._depth = 0
+        self._raw_cell = ""
+        self._hooks: dict[str, Callable[..., None]] = {
+            "pre_execute": self._enter,
+            "post_execute": self._leave,
+            "pre_run_cell": self._note,
+        }
+
+    def install(self) -> None:
+        """Begin to rewrite and to count."""
+        self._shell.input_transformers_post.append(self._transform)
+        for event, hook in self._hooks.items():
+            self._shell.events.register(event, hook)
+        # The cell that loads the extension has entered already.
+        self._depth = 1
+
+    def remove(self) -> None:
+        """Leave the shell as it was."""
+        self._shell.input_transformers_post.remove(self._transform)
+        for event, hook in self._hooks.items():
+            self._shell.events.unregister(event, hook)
+
+    def split(self, line: str) -> tuple[bool, str]:
+        """Whether the call is awaited, and the line without the mark."""
+        return line.startswith(MARK), line.removeprefix(MARK)
+
+    def typed_body(self, line: str, body: str) -> str:
+        """The cell's text as it was typed.
+
+        IPython strips ``>>> `` and ``In [1]: `` from the beginning of lines, which a prompt may well hold.
+        """
+        head, newline, typed = self._raw_cell.partition("\n")
+        same_cell = newline and head.split() == ["%%agent", *line.split()]
+        text = typed if same_cell else body
+        return text if same_cell and typed.endswith("\n\n") else text.removesuffix("\n")
+
+    def _enter(self) -> None:
+        self._depth += 1
+
+    def _leave(self) -> None:
+        self._depth = max(0, self._depth - 1)
+
+    def _note(self, info: ExecutionInfo) -> None:
+        self._raw_cell = str(info.raw_cell or "")
+
+    def _transform(self, lines: list[str]) -> list[str]:
+        if self._depth or not self._shell.autoawait or getattr(self._shell, "kernel", None) is None:
+            return lines
+        text = "".join(lines)
+        if not text.startswith(CALL) or text.count("\n") > 1:
+            return lines
+        return [f"await {CALL}{MARK!r} {text.removeprefix(CALL)}"]
+
+
+class Clicks:
+    """Lets a front end's clicks through while a cell awaits: ``async with Clicks(shell) as clicks``.
+
+    ipykernel from 7.4 on handles them by itself while the cell awaits; there jupyter-ui-poll would
+    break the kernel's dispatch. Before that jupyter-ui-poll is the way, on every version tried.
+    """
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        self._shell = shell
+        self._stack = AsyncExitStack()
+        self._poll: Callable[[int], Awaitable[None]] | None = None
+
+    async def __aenter__(self) -> Clicks:
+        if _needs_polling():
+            from jupyter_ui_poll import ui_events
+
+            self._poll = await self._stack.enter_async_context(ui_events())
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._stack.aclose()
+
+    async def wait(self, news: asyncio.Event, seconds: float) -> None:
+        """Wait for `news`, at most `seconds`, with clicks coming through."""
+        if self._poll is not None:
+            await self._poll(10)
+            seconds = min(seconds, 0.03)
+        try:
+            await asyncio.wait_for(news.wait(), seconds)
+        except TimeoutError:
+            pass
+
+
+def _needs_polling() -> bool:
+    try:
+        from ipykernel import version_info
+    except ImportError:  # another kernel than ipykernel
+        return False
+    return tuple(int(part) for part in version_info[:2]) < (7, 4)
+
+
+def can_be_clicked(shell: InteractiveShell) -> bool:
+    """Whether somebody sits before this request's outputs: nbclient and papermill allow no stdin and name no cell."""
+    message: dict[str, Any] = getattr(shell, "get_parent", dict)() or {}
+    names_cell = "cellId" in message.get("metadata", {}) or "colab" in message.get("metadata", {})
+    return bool(message.get("content", {}).get("allow_stdin", True)) or names_cell
+
+
+def abort_queue(shell: InteractiveShell) -> None:
+    """Have the cells that are queued behind a failing one aborted, also those that jupyter-ui-poll holds back.
+
+    ipykernel aborts what it finds for `stop_on_error_timeout` seconds; with 0, its usual value before 7,
+    cells that come back from jupyter-ui-poll's hands ran. The value is put back before the next cell.
+    """
+    kernel = getattr(shell, "kernel", None)
+    if kernel is None or not hasattr(kernel, "stop_on_error_timeout"):
+        return
+    usual = kernel.stop_on_error_timeout
+
+    def restore() -> None:
+        kernel.stop_on_error_timeout = usual
+        shell.events.unregister("pre_execute", restore)
+
+    kernel.stop_on_error_timeout = max(usual, 0.2)
+    shell.events.register("pre_execute", restore)

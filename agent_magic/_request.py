@@ -1,0 +1,83 @@
+"""What is asked: of the agent (`AgentRequest`), of its server (`HTTPRequest`). Plain values."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import msgspec
+from msgspec import Struct
+
+from agent_magic._keys import Secret
+from agent_magic.errors import ConfigError
+
+__all__ = ["AgentRequest", "HTTPRequest", "check_base_url", "host_of", "join_url"]
+
+
+class AgentRequest(Struct, frozen=True):
+    """One question to one agent, before any wire has a say in it.
+
+    `auth` names how the key travels: ``bearer`` or ``x-api-key``; None leaves it to the wire.
+    """
+
+    prompt: str
+    base_url: str
+    agent: str
+    parameters: dict[str, Any] = {}
+    session_id: str | None = None
+    headers: dict[str, str] = {}
+    key: Secret | None = None
+    auth: str | None = None
+
+
+class HTTPRequest(Struct, frozen=True):
+    """One request as it will stand on the wire; a header's value may be a `Secret`."""
+
+    method: str
+    url: str
+    headers: dict[str, str | Secret]
+    body: dict[str, Any]
+
+    def encoded_body(self) -> bytes:
+        """The body as JSON in UTF-8.
+
+        Raises `ConfigError` for a value that JSON cannot hold.
+        """
+        try:
+            return msgspec.json.encode(self.body)
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise ConfigError(f"The request cannot be written as JSON: {error}.") from None
+
+
+def check_base_url(url: str) -> str:
+    """`url` without a trailing slash; raises `ConfigError` where no request could be sent to it."""
+    try:
+        parts = urlsplit(url)
+        port_is_good = parts.port is None or parts.port > 0
+    except ValueError:
+        raise ConfigError("The base_url is not a URL; it looks like https://api.example.com.") from None
+    if parts.username is not None or parts.password is not None:
+        # The URL itself is not quoted: what stands before the @ may be a password.
+        raise ConfigError("The base_url has a user or a password in it; name the key's variable in key_env instead.")
+    if parts.scheme not in {"http", "https"} or not parts.hostname or not port_is_good:
+        raise ConfigError(f"The base_url {url!r} is not an http or https URL; it looks like https://api.example.com.")
+    if parts.query or parts.fragment:
+        raise ConfigError(f"The base_url {url!r} has a query or a fragment; leave only the scheme, host and path.")
+    return url.rstrip("/")
+
+
+def host_of(url: str) -> str:
+    """The host of `url`, with its port where one is named: what an error message may show."""
+    return urlsplit(url).netloc.rpartition("@")[2]
+
+
+def join_url(base_url: str, *segments: str) -> str:
+    """`base_url` with path segments behind it, each percent-encoded as one segment.
+
+    Raises `ConfigError` for an empty segment and for ``.`` and ``..``, which a server would resolve
+    into another path than the one that is meant.
+    """
+    for segment in segments:
+        if segment in {"", ".", ".."}:
+            raise ConfigError(f"{segment!r} cannot be part of a URL's path; check the agent's id in the settings.")
+    return "/".join([check_base_url(base_url), *(quote(segment, safe="") for segment in segments)])

@@ -1,0 +1,207 @@
+"""The fold: a run's events into what is known of it. The only accumulator.
+
+One thread applies events, any thread reads. `revision` grows when text that was there has changed,
+and not when text was added behind it: a painter that only appends can tell the two apart.
+"""
+
+from __future__ import annotations
+
+from threading import Lock
+from time import monotonic
+from typing import Any, Literal
+
+from agent_magic.errors import AgentError, AgentMagicError
+from agent_magic.events import (
+    AgentEvent,
+    Artifact,
+    Connected,
+    Connecting,
+    Done,
+    Failed,
+    Notice,
+    Progress,
+    Reasoning,
+    Replace,
+    Retrying,
+    Source,
+    Started,
+    Text,
+    ToolCall,
+    ToolResult,
+    Unknown,
+    Usage,
+)
+
+__all__ = ["Status", "Transcript"]
+
+Status = Literal["running", "done", "stopped", "interrupted", "failed"]
+
+_FROM_CONNECTION = (Connecting, Connected, Retrying)
+
+
+class Transcript:
+    """All that is known of one run. `began` and the like are seconds on the monotonic clock."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._pieces: dict[int, list[str]] = {}
+        self._joined: str | None = ""
+        self.began = monotonic()
+        self.first_event: float | None = None
+        self.first_text: float | None = None
+        self.ended: float | None = None
+        self.status: Status = "running"
+        self.error: AgentMagicError | None = None
+        self.events: list[AgentEvent] = []
+        self.usage = Usage()
+        self.session_id: str | None = None
+        self.run_id: str | None = None
+        self.reason: str | None = None
+        self.execution_time: float | None = None
+        self.notices: list[str] = []
+        self.sources: list[Source] = []
+        self.artifacts: list[Artifact] = []
+        self._calls: dict[str, tuple[ToolCall, ToolResult | None]] = {}
+        self.host = ""
+        self.doing = "connecting"
+        self.fraction: float | None = None
+        self.retry_at: tuple[Retrying, float] | None = None
+        self.revision = 0
+        self.characters = 0
+        self._thoughts: list[str] = []
+        self._complete = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        with self._lock:
+            return {**self.__dict__, "_lock": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = Lock()
+
+    @property
+    def text(self) -> str:
+        """The answer so far: its items in the order of their index."""
+        with self._lock:
+            if self._joined is None:
+                self._joined = "".join("".join(self._pieces[item]) for item in sorted(self._pieces))
+            return self._joined
+
+    @property
+    def reasoning(self) -> str:
+        """What the agent said of its thinking."""
+        return "".join(self._thoughts)
+
+    @property
+    def tool_calls(self) -> list[tuple[ToolCall, ToolResult | None]]:
+        """The tools used so far, each with its result once there is one."""
+        return list(self._calls.values())
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds from the run's beginning to its end, or to now."""
+        return (monotonic() if self.ended is None else self.ended) - self.began
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the answer has come to its end."""
+        return self._complete
+
+    def apply(self, event: AgentEvent) -> None:
+        """Take `event` in."""
+        with self._lock:
+            if self.ended is not None:
+                return
+            if (self._complete or self.error) and isinstance(event, Text | Replace):
+                self.notices.append("Text that came after the end was left out.")
+                return
+            self.events.append(event)
+            if not isinstance(event, _FROM_CONNECTION):
+                self._note_arrival()
+            self._fold(event)
+
+    def close(self, status: Status, error: AgentMagicError | None = None) -> None:
+        """The run is over, as `status` says; the first to say so is right."""
+        with self._lock:
+            if self.ended is None:
+                self.ended = monotonic()
+                self.status = status
+                self.error = error
+                self.retry_at = None
+
+    def _note_arrival(self) -> None:
+        self.retry_at = None
+        if self.first_event is None:
+            self.first_event = monotonic() - self.began
+
+    def _fold(self, event: AgentEvent) -> None:
+        match event:
+            case Text():
+                self._add(event)
+            case Replace():
+                self._replace(event)
+            case Usage():
+                self.usage = event
+            case Started():
+                self.session_id = event.session_id or self.session_id
+                self.run_id = event.run_id or self.run_id
+                self.doing = "waiting"
+            case Progress():
+                self.doing, self.fraction = event.message, event.fraction
+            case Reasoning():
+                self._thoughts.append(event.text)
+                self.doing = "thinking"
+            case Source():
+                self.sources.append(event)
+                self.doing = "searching"
+            case Artifact():
+                self.artifacts.append(event)
+            case ToolCall():
+                self._calls[event.id] = (event, None)
+                self.doing = f"using {event.name}"
+            case ToolResult():
+                call, _ = self._calls.get(event.id, (ToolCall(id=event.id, name=""), None))
+                self._calls[event.id] = (call, event)
+            case Notice():
+                self.notices.append(event.message)
+            case Done():
+                self._complete = True
+                self.reason, self.execution_time = event.reason, event.execution_time
+            case Failed():
+                self.error = _agent_error(self.host, event)
+            case Connecting():
+                self.host, self.doing, self.retry_at = event.host, "connecting", None
+            case Connected():
+                self.doing = "waiting"
+            case Retrying():
+                self.retry_at = (event, monotonic() + event.delay)
+            case Unknown():
+                pass
+
+    def _add(self, event: Text) -> None:
+        if not event.text:
+            return
+        self.doing = "writing"
+        self.characters += len(event.text)
+        if self.first_text is None:
+            self.first_text = monotonic() - self.began
+        if event.item not in self._pieces:
+            self._pieces[event.item] = []
+        if event.item != max(self._pieces):
+            self.revision += 1
+        self._pieces[event.item].append(event.text)
+        self._joined = None
+
+    def _replace(self, event: Replace) -> None:
+        self.revision += 1
+        self._pieces[event.item] = [event.text]
+        self.characters = sum(len(piece) for pieces in self._pieces.values() for piece in pieces)
+        self._joined = None
+
+
+def _agent_error(host: str, event: Failed) -> AgentError:
+    said = event.message.strip().rstrip(".") or "no reason given"
+    code = f" ({event.code})" if event.code else ""
+    return AgentError(
+        f"The agent at {host} failed: {said}{code}. Ask again, or ask whoever runs it.", event.code, event.message
+    )

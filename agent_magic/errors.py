@@ -1,0 +1,100 @@
+"""What can go wrong, and whose fault it is.
+
+::
+
+    AgentMagicError
+      +- ConfigError      the person's: an option, a setting, a key's name, a missing part
+      +- PromptError      the person's: the text of the cell
+      +- AuthError        the server refused the key, or there is none
+      +- RateLimited      the server asks to come back later
+      +- AgentError       the server said that it failed
+      +- ProtocolError    the server said something that its protocol does not know
+      +- StreamLost       the connection broke and could not be taken up again
+      +- LimitReached     a limit of the person's own stopped the run
+
+Each message is one sentence or two that a person can act on: what happened, where (the host), what
+to do. None quotes a key.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = [
+    "AgentError",
+    "AgentMagicError",
+    "AuthError",
+    "ConfigError",
+    "LimitReached",
+    "PromptError",
+    "ProtocolError",
+    "RateLimited",
+    "StreamLost",
+]
+
+
+def _restore(kind: type[AgentMagicError], args: tuple[Any, ...], facts: dict[str, Any]) -> AgentMagicError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(facts)
+    return error
+
+
+class AgentMagicError(Exception):
+    """The root of all errors that agent_magic raises on purpose."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(sentence)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exceptions are rebuilt from their positional arguments alone, which loses every other field.
+        return _restore, (type(self), self.args, self.__dict__)
+
+    def _render_traceback_(self) -> list[str]:
+        """IPython's way to a short error: the sentence, without the frames that led to it."""
+        return [f"{type(self).__name__}: {self}"]
+
+
+class ConfigError(AgentMagicError):
+    """A setting, an option or a part of the installation is wrong or missing."""
+
+
+class PromptError(AgentMagicError):
+    """The cell's text cannot be made into a prompt."""
+
+
+class AuthError(AgentMagicError):
+    """The server refused the key (401, 403), or there is no usable key to send."""
+
+
+class RateLimited(AgentMagicError):
+    """The server asks to wait. `retry_after` is in seconds, or None where it did not say."""
+
+    def __init__(self, sentence: str, retry_after: float | None = None) -> None:
+        super().__init__(sentence)
+        self.retry_after = retry_after
+
+
+class AgentError(AgentMagicError):
+    """The server said that it failed. `code` and `message` are its own words."""
+
+    def __init__(self, sentence: str, code: str | None = None, message: str = "") -> None:
+        super().__init__(sentence)
+        self.code = code
+        self.message = message
+
+
+class ProtocolError(AgentMagicError):
+    """The server broke its protocol. `data` is what it sent, cut at 10,000 characters."""
+
+    def __init__(self, sentence: str, data: str = "") -> None:
+        super().__init__(sentence)
+        self.data = data[:10_000]
+
+
+class StreamLost(AgentMagicError):
+    """The connection broke and could not be taken up again; what had arrived is in the result."""
+
+
+class LimitReached(AgentMagicError):
+    """A limit that the person set (a time, a size) ended the run; what had arrived is in the result."""

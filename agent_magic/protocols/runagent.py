@@ -1,0 +1,224 @@
+"""RunAgent: ``POST {base}/v1/agents/{agent_id}/stream``.
+
+Events ``start``, ``chunk``, ``error`` and ``done``, as RunAgent's page "Stream agent responses"
+documents them. Three rules of this room:
+
+- A chunk's `index` is its place in the whole answer. A chunk at or below the last one folded is
+  dropped, so a server that resumes one chunk early, or begins again, changes nothing; a chunk
+  beyond the next one is a gap, and is said.
+- The stream can be resumed where the server named a session and every chunk had an index.
+- A ``done`` is the end whatever its data holds: the page's own example of it is not valid SSE, and a
+  parser that follows the standard reads ``{`` there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import msgspec
+
+from agent_magic._request import AgentRequest, HTTPRequest, join_url
+from agent_magic.errors import AgentError, AgentMagicError, ProtocolError
+from agent_magic.events import (
+    AgentEvent,
+    Done,
+    Failed,
+    Notice,
+    ServerSentEvent,
+    Started,
+    Text,
+    Unknown,
+    Usage,
+)
+from agent_magic.protocols._base import (
+    HTTPFailure,
+    Joiner,
+    error_of,
+    integer,
+    key_header,
+    number,
+    read_json,
+    read_object,
+    refuse_fields,
+    text,
+    to_json,
+)
+
+__all__ = ["RunAgent", "RunAgentDecoder"]
+
+OWN_FIELDS = frozenset({"query", "parameters", "session_id", "stream"})
+
+
+class RunAgent:
+    """RunAgent's HTTP wire. Parameters go into the body's ``parameters`` object."""
+
+    name = "runagent"
+    base_url = "https://api.run-agent.ai"
+    key_env: str | None = "RUNAGENT_API_KEY"
+
+    def request(self, ask: AgentRequest) -> HTTPRequest:
+        """The POST that begins, or resumes, a stream."""
+        refuse_fields(ask.parameters, OWN_FIELDS, self.name)
+        body: dict[str, Any] = {"query": ask.prompt}
+        if ask.parameters:
+            body["parameters"] = ask.parameters
+        if ask.session_id is not None:
+            body["session_id"] = ask.session_id
+        return HTTPRequest(
+            method="POST",
+            url=join_url(ask.base_url, "v1", "agents", ask.agent, "stream"),
+            headers={**ask.headers, **key_header(ask), "Accept": "text/event-stream"},
+            body=body,
+        )
+
+    def decoder(self, ask: AgentRequest) -> RunAgentDecoder:
+        """A decoder for one run."""
+        return RunAgentDecoder(ask)
+
+    def error(self, failure: HTTPFailure) -> AgentMagicError:
+        """The error of a failed reply; a 404 says that a self-hosted RunAgent has no such endpoint."""
+        error = error_of(failure)
+        if failure.status == 404 and isinstance(error, AgentError):
+            hint = "(`runagent serve` has no /stream endpoint: it streams over a WebSocket, the wire runagent-ws.)"
+            return AgentError(f"{error} {hint}", error.code, error.message)
+        return error
+
+
+class RunAgentDecoder:
+    """One run's RunAgent stream."""
+
+    def __init__(self, ask: AgentRequest) -> None:
+        self._ask = ask
+        self._session_id: str | None = ask.session_id
+        self._last: int | None = None
+        self._indexed = True
+        self._resumed = False
+        self._joiner = Joiner()
+
+    def decode(self, sent: ServerSentEvent) -> Iterable[AgentEvent]:
+        """What one event says."""
+        match sent.event:
+            case "chunk":
+                return self._chunk(sent)
+            case "start":
+                return self._start(sent)
+            case "error":
+                return [_failed(sent)]
+            case "done":
+                return self._done(sent)
+            case "" | "message" if '"content"' in sent.data:
+                # The page's Python example reads any data that has a `content`, whatever its event.
+                return self._chunk(sent)
+            case name:
+                return [Unknown(name=name, data=sent.data, sent=sent)]
+
+    def whole(self, body: bytes) -> Iterator[AgentEvent]:
+        """The reply of ``/invoke``, in both of the shapes that are documented."""
+        said = body.decode("utf-8", "replace")
+        sent = ServerSentEvent("", said)
+        reply = _object_or_empty(said)
+        inner = reply.get("data")
+        result = reply if "result" in reply or not isinstance(inner, dict) else inner
+        answer = result.get("result")
+        if answer is None:
+            raise ProtocolError("The server's JSON reply has no result.", said)
+        if session_id := text(reply.get("session_id")) or text(result.get("session_id")):
+            yield Started(session_id=session_id, sent=sent)
+        words = answer if isinstance(answer, str) else to_json(answer)
+        yield Text(text=text(words) or "", sent=sent)
+        metadata = result.get("metadata")
+        figures = {**reply, **(metadata if isinstance(metadata, dict) else {})}
+        yield from _ending(figures, sent)
+
+    def flush(self) -> Iterable[AgentEvent]:
+        """Half a character that the stream ended in."""
+        rest = self._joiner.flush()
+        return [Text(text=rest)] if rest else []
+
+    def resume(self) -> AgentRequest | None:
+        """The same question from the next chunk on; None without a session, or with chunks that had no index."""
+        if self._session_id is None or not self._indexed:
+            return None
+        self._resumed = True
+        place = 0 if self._last is None else self._last + 1
+        return msgspec.structs.replace(
+            self._ask,
+            session_id=self._session_id,
+            parameters={**self._ask.parameters, "resume_from_index": place},
+        )
+
+    def _start(self, sent: ServerSentEvent) -> Iterable[AgentEvent]:
+        session_id = text(_object_or_empty(sent.data).get("session_id"))
+        if session_id:
+            self._session_id = session_id
+        return [Started(session_id=session_id, sent=sent)]
+
+    def _chunk(self, sent: ServerSentEvent) -> Iterable[AgentEvent]:
+        data = read_object(sent)
+        content = data.get("content")
+        if not isinstance(content, str):
+            raise ProtocolError("The server sent a chunk without text in its content.", sent.data)
+        index = integer(data.get("index"))
+        if index is None:
+            return self._unnumbered(content, sent)
+        last, self._last = self._last, index
+        if last is None or index == last + 1:
+            return [Text(text=self._joiner.feed(content), index=index, sent=sent)]
+        return self._out_of_order(content, index, last, sent)
+
+    def _unnumbered(self, content: str, sent: ServerSentEvent) -> Iterable[AgentEvent]:
+        if self._resumed and self._last is not None:
+            raise ProtocolError(
+                "The server took the stream up again without saying where; what followed could double the text.",
+                sent.data,
+            )
+        self._indexed = False
+        return [Text(text=self._joiner.feed(content), sent=sent)]
+
+    def _out_of_order(self, content: str, index: int, last: int, sent: ServerSentEvent) -> Iterable[AgentEvent]:
+        if index <= last:
+            self._last = last
+            if self._resumed:
+                return []
+            return [Notice(message=f"Chunk {index} came again and was left out.", sent=sent)]
+        missing = f"Chunk {last + 1} is" if index == last + 2 else f"Chunks {last + 1} to {index - 1} are"
+        gap = Notice(message=f"{missing} missing here: the server skipped them.", sent=sent)
+        return [gap, Text(text=self._joiner.feed(content), index=index, sent=sent)]
+
+    def _done(self, sent: ServerSentEvent) -> Iterable[AgentEvent]:
+        return [*self.flush(), *_ending(_object_or_empty(sent.data), sent)]
+
+
+def _object_or_empty(data: str) -> dict[str, Any]:
+    try:
+        value = read_json(data)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _ending(figures: dict[str, Any], sent: ServerSentEvent) -> Iterator[AgentEvent]:
+    usage = figures.get("usage")
+    if isinstance(usage, dict):
+        yield Usage(
+            input_tokens=integer(usage.get("input_tokens", usage.get("prompt_tokens"))),
+            output_tokens=integer(usage.get("output_tokens", usage.get("completion_tokens"))),
+            total_tokens=integer(usage.get("total_tokens")),
+            raw=usage,
+            sent=sent,
+        )
+    yield Done(execution_time=number(figures.get("execution_time")), sent=sent)
+
+
+def _failed(sent: ServerSentEvent) -> Failed:
+    data = _object_or_empty(sent.data)
+    code = text(data.get("code"))
+    retry_after = number(data.get("retry_after"))
+    return Failed(
+        message=text(data.get("error")) or text(data.get("message")) or sent.data,
+        code=code,
+        retry_after=retry_after,
+        transient=code == "CAPACITY_ERROR" and retry_after is not None,
+        sent=sent,
+    )

@@ -1,0 +1,1 @@
+"""Where a run is seen: a notebook, a terminal, a pipe."""

@@ -1,0 +1,112 @@
+"""What every view is, and the words that all of them use."""
+
+from __future__ import annotations
+
+import re
+from time import monotonic
+from typing import Protocol
+
+from agent_magic._run import Run
+from agent_magic._transcript import Transcript
+
+__all__ = ["Caption", "View", "visible"]
+
+# C0 without tab and line feed, DEL, C1, and the marks that reverse or embed the direction of text.
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+class View(Protocol):
+    """One place in which one run is shown. All calls come from the cell's own thread."""
+
+    def open(self) -> None:
+        """Make the place ready, before anything has arrived."""
+
+    def show(self) -> float:
+        """Bring the place up to date as far as its budget allows; returns the seconds until it wants to again."""
+
+    def close(self) -> None:
+        """Leave the final state: the answer and one line."""
+
+
+def visible(text: str) -> str:
+    """`text` with control characters shown and not obeyed: no terminal can be steered by an answer."""
+    return CONTROL.sub(_picture, text.replace("\r\n", "\n"))
+
+
+def _picture(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if code < 0x20:
+        return chr(0x2400 + code)
+    return "\N{SYMBOL FOR DELETE}" if code == 0x7F else f"<U+{code:04X}>"
+
+
+class Caption:
+    """What is said beside an answer: while it runs, and in one line at its end."""
+
+    def __init__(self, run: Run, variable: str) -> None:
+        self.agent = run.agent
+        self.variable = variable
+        self._transcript: Transcript = run.transcript
+
+    @property
+    def doing(self) -> str:
+        """What the agent is doing now, or what it waits for."""
+        retry = self._transcript.retry_at
+        if retry is not None:
+            event, due = retry
+            left = max(0.0, due - monotonic())
+            return f"retry {event.attempt} of {event.retries} in {left:.0f} s ({event.reason})"
+        return self._transcript.doing
+
+    def live(self) -> list[str]:
+        """The agent, what it is doing, and the figures so far."""
+        transcript = self._transcript
+        parts = [self.agent, self.doing, f"{transcript.elapsed:.1f} s"]
+        if transcript.first_text is not None:
+            parts.append(f"first text {transcript.first_text:.1f} s")
+            parts.append(self._speed())
+        if transcript.usage.total_tokens is not None:
+            parts.append(f"{transcript.usage.total_tokens:,} tokens")
+        return parts
+
+    def final(self) -> list[str]:
+        """The outcome, the seconds, the usage, what must be known of the text, the session, the variable."""
+        transcript = self._transcript
+        parts = [self.agent, self.outcome, f"{transcript.elapsed:.1f} s"]
+        if transcript.first_text is not None:
+            parts.append(self._speed())
+        parts += _tokens(transcript)
+        parts += transcript.notices[:3]
+        if len(transcript.notices) > 3:
+            parts.append(f"and {len(transcript.notices) - 3} more notices")
+        if transcript.sources:
+            parts.append(f"{len(transcript.sources)} source{'s' * (len(transcript.sources) > 1)}")
+        if transcript.session_id is not None:
+            parts.append(f"session {_short(transcript.session_id)}")
+        return [*parts, f"in {self.variable}"]
+
+    @property
+    def outcome(self) -> str:
+        """The status in a word, with what the server said of it."""
+        if self._transcript.status == "done" and self._transcript.reason == "unfinished":
+            return "done, but the server ended the answer early"
+        return self._transcript.status
+
+    def _speed(self) -> str:
+        transcript = self._transcript
+        writing = max(transcript.elapsed - (transcript.first_text or 0.0), 0.1)
+        tokens = transcript.usage.output_tokens
+        if tokens is not None:
+            return f"{tokens / writing:,.0f} tokens/s"
+        return f"{transcript.characters / writing:,.0f} characters/s"
+
+
+def _tokens(transcript: Transcript) -> list[str]:
+    usage = transcript.usage
+    if usage.input_tokens is not None and usage.output_tokens is not None:
+        return [f"{usage.input_tokens:,} + {usage.output_tokens:,} tokens"]
+    return [] if usage.total_tokens is None else [f"{usage.total_tokens:,} tokens"]
+
+
+def _short(name: str, most: int = 24) -> str:
+    return name if len(name) <= most else f"{name[: most - 1]}…"

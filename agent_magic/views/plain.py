@@ -1,0 +1,63 @@
+"""The plain view: text as it arrives, for pipes, logs and terminals without rich; the line goes to stderr."""
+
+from __future__ import annotations
+
+import sys
+
+from agent_magic._run import Run
+from agent_magic.views._base import Caption, visible
+
+__all__ = ["PlainView"]
+
+
+class PlainView:
+    """Writes each piece once, control characters made visible."""
+
+    def __init__(self, run: Run, caption: Caption) -> None:
+        self._transcript = run.transcript
+        self._caption = caption
+        self._written = 0
+        self._doing = ""
+
+    def open(self) -> None:
+        """Nothing is written before there is something to say."""
+
+    def show(self) -> float:
+        """Write what is new, and say a retry once."""
+        text = self._transcript.text
+        # A lone CR at the end may be half of a line end.
+        new = text[self._written :].removesuffix("\r")
+        self._written += len(new)
+        sys.stdout.write(visible(new))
+        sys.stdout.flush()
+        self._say_retry()
+        return 1.0
+
+    def close(self) -> None:
+        """Write the rest and the line."""
+        self.show()
+        rest = self._transcript.text[self._written :]
+        sys.stdout.write(visible(rest) + "\n" * (not self._transcript.text.endswith("\n") and bool(self._transcript.text)))
+        sys.stdout.flush()
+        sys.stderr.write(visible(" · ".join(self._caption.final())) + "\n")
+
+    def _say_retry(self) -> None:
+        retry = self._transcript.retry_at
+        doing = "" if retry is None else f"{retry[0].reason}: retry {retry[0].attempt} of {retry[0].retries}"
+        if doing and doing != self._doing:
+            sys.stderr.write(f"{visible(doing)}\n")
+        self._doing = doing
+
+
+class QuietView:
+    """Shows nothing."""
+
+    def open(self) -> None:
+        """Nothing."""
+
+    def show(self) -> float:
+        """Nothing."""
+        return 1.0
+
+    def close(self) -> None:
+        """Nothing."""

@@ -1,0 +1,54 @@
+"""The terminal view, by rich: a live tail while the answer runs, the whole of it at the end."""
+
+from __future__ import annotations
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markdown import Markdown
+from rich.segment import Segment, Segments
+from rich.spinner import Spinner
+from rich.text import Text
+
+from agent_magic._run import Run
+from agent_magic.views._base import Caption, visible
+from agent_magic.views._segments import settled
+
+__all__ = ["TerminalView"]
+
+# The tail is rendered from this much of the answer's end: more than a screen, whatever its size.
+TAIL_CHARACTERS = 6_000
+
+
+class TerminalView:
+    """The last lines of the answer and what the agent is doing; at the end the answer stays as Markdown."""
+
+    def __init__(self, run: Run, caption: Caption, console: Console | None = None) -> None:
+        self._transcript = run.transcript
+        self._caption = caption
+        self._console = console or Console()
+        self._spinner = Spinner("dots")
+        self._live = Live(console=self._console, auto_refresh=False, transient=True)
+
+    def open(self) -> None:
+        """Begin the live region."""
+        self._live.start()
+        self.show()
+
+    def show(self) -> float:
+        """Draw the tail and the line below it."""
+        self._spinner.update(text=Text(visible(" · ".join(self._caption.live())), style="dim"))
+        self._live.update(Group(self._tail(), self._spinner), refresh=True)
+        return 0.125
+
+    def close(self) -> None:
+        """Take the live region away and print the whole answer and the line."""
+        self._live.stop()
+        text = self._transcript.text
+        if text:
+            self._console.print(Markdown(visible(text)))
+        self._console.print(Text(visible(" · ".join(self._caption.final())), style="dim"))
+
+    def _tail(self) -> Segments:
+        text = visible(settled(self._transcript.text[-TAIL_CHARACTERS:]))
+        rows = self._console.render_lines(Markdown(text), pad=False)[-(self._console.height - 3) :] if text else []
+        return Segments([segment for row in rows for segment in [*row, Segment.line()]])
