@@ -134,16 +134,27 @@ def abort_queue(shell: InteractiveShell) -> None:
     """Have the cells that are queued behind a failing one aborted, also those that jupyter-ui-poll holds back.
 
     ipykernel aborts what it finds for `stop_on_error_timeout` seconds; with 0, its usual value before 7,
-    cells that come back from jupyter-ui-poll's hands ran. The value is put back before the next cell.
+    cells that come back from jupyter-ui-poll's hands ran. And jupyter-ui-poll answers an aborted cell
+    without saying that the kernel is idle again, so a front end would show the cell as running for
+    ever. Both are put back before the next cell.
     """
     kernel = getattr(shell, "kernel", None)
     if kernel is None or not hasattr(kernel, "stop_on_error_timeout"):
         return
-    usual = kernel.stop_on_error_timeout
+    usual, send_abort_reply = kernel.stop_on_error_timeout, kernel._send_abort_reply
+    polled = _needs_polling()
+
+    def reply_and_say_idle(stream: Any, parent: dict[str, Any], ident: Any) -> None:
+        send_abort_reply(stream, parent, ident)
+        kernel._publish_status("idle", "shell", parent)
 
     def restore() -> None:
         kernel.stop_on_error_timeout = usual
+        if polled:
+            del kernel._send_abort_reply
         shell.events.unregister("pre_execute", restore)
 
     kernel.stop_on_error_timeout = max(usual, 0.2)
+    if polled:
+        kernel._send_abort_reply = reply_and_say_idle
     shell.events.register("pre_execute", restore)
