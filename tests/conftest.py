@@ -1,0 +1,29 @@
+"""What every test stands on: a clean environment, servers on loopback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent_magic.demo import DemoServer
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No key, proxy or settings of the person who runs the tests has a say in them."""
+    for name in (
+        "AGENT_MAGIC_CONFIG", "RUNAGENT_API_KEY", "YDC_API_KEY", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY",
+        "http_proxy", "https_proxy", "all_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR",
+    ):  # fmt: skip
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def demo_url() -> Iterator[str]:
+    """The embedded agent, without a key and without pauses."""
+    server = DemoServer(delay_ms=0)
+    yield server.start()
+    server.stop()
