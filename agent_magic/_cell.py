@@ -3,16 +3,17 @@
 A cell that awaits gets the clicks on its buttons, on every kernel; one that blocks does not. A cell
 magic is a plain function, but the cell around it can await: a transformer behind IPython's own puts
 ``await`` before the call that ``%%agent`` became. It must not do so in a cell inside a cell
-(``%%capture``, ``%run``, ``ip.run_cell``), where a loop already runs or nobody awaits. So it acts
-at depth 0 only, and puts a mark into the call; by the mark alone the magic knows that it is awaited.
+(``%%capture``, ``%run``, ``ip.run_cell``), where a loop already runs or nobody awaits. A cell inside a
+cell is known by the request: it is one that has been entered and not left. And the transformer puts
+a mark into the call; by the mark alone the magic knows that it is awaited.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
-from typing import Any
+from contextlib import AsyncExitStack, suppress
+from typing import Any, Self
 
 from IPython.core.interactiveshell import ExecutionInfo, InteractiveShell
 
@@ -28,7 +29,7 @@ class AwaitedCells:
 
     def __init__(self, shell: InteractiveShell) -> None:
         self._shell = shell
-        self._depth = 0
+        self._entered: list[str | None] = []
         self._raw_cell = ""
         self._hooks: dict[str, Callable[..., None]] = {
             "pre_execute": self._enter,
@@ -37,12 +38,12 @@ class AwaitedCells:
         }
 
     def install(self) -> None:
-        """Begin to rewrite and to count."""
+        """Begin to rewrite."""
         self._shell.input_transformers_post.append(self._transform)
         for event, hook in self._hooks.items():
             self._shell.events.register(event, hook)
-        # The cell that loads the extension has entered already.
-        self._depth = 1
+        # The cell that loads the extension, if a cell does, was entered before anybody looked.
+        self._entered = [self._request()]
 
     def remove(self) -> None:
         """Leave the shell as it was."""
@@ -65,16 +66,23 @@ class AwaitedCells:
         return text if same_cell and typed.endswith("\n\n") else text.removesuffix("\n")
 
     def _enter(self) -> None:
-        self._depth += 1
+        self._entered.append(self._request())
 
     def _leave(self) -> None:
-        self._depth = max(0, self._depth - 1)
+        if (request := self._request()) in self._entered:
+            self._entered.remove(request)
 
     def _note(self, info: ExecutionInfo) -> None:
         self._raw_cell = str(info.raw_cell or "")
 
+    def _request(self) -> str | None:
+        """The id of the message that has the kernel execute; None in a terminal."""
+        name = _parent_message(self._shell).get("header", {}).get("msg_id")
+        return None if name is None else str(name)
+
     def _transform(self, lines: list[str]) -> list[str]:
-        if self._depth or not self._shell.autoawait or getattr(self._shell, "kernel", None) is None:
+        request = self._request()
+        if request is None or request in self._entered or not self._shell.autoawait:
             return lines
         text = "".join(lines)
         if not text.startswith(CALL) or text.count("\n") > 1:
@@ -94,7 +102,7 @@ class Clicks:
         self._stack = AsyncExitStack()
         self._poll: Callable[[int], Awaitable[None]] | None = None
 
-    async def __aenter__(self) -> Clicks:
+    async def __aenter__(self) -> Self:
         if _needs_polling():
             from jupyter_ui_poll import ui_events
 
@@ -109,23 +117,30 @@ class Clicks:
         if self._poll is not None:
             await self._poll(10)
             seconds = min(seconds, 0.03)
-        try:
-            await asyncio.wait_for(news.wait(), seconds)
-        except TimeoutError:
-            pass
+        # Not asyncio.wait_for: up to Python 3.11 it loses a cancellation that comes together with the news.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await news.wait()
 
 
 def _needs_polling() -> bool:
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
-        from ipykernel import version_info
-    except ImportError:  # another kernel than ipykernel
+        major, minor = version("ipykernel").split(".")[:2]
+    except PackageNotFoundError:  # another kernel than ipykernel
         return False
-    return tuple(int(part) for part in version_info[:2]) < (7, 4)
+    return (int(major), int(minor)) < (7, 4)
+
+
+def _parent_message(shell: InteractiveShell) -> dict[str, Any]:
+    """The message that the kernel answers now, as ipykernel's shell knows it; empty elsewhere."""
+    return getattr(shell, "get_parent", dict)() or {}
 
 
 def can_be_clicked(shell: InteractiveShell) -> bool:
     """Whether somebody sits before this request's outputs: nbclient and papermill allow no stdin and name no cell."""
-    message: dict[str, Any] = getattr(shell, "get_parent", dict)() or {}
+    message = _parent_message(shell)
     names_cell = "cellId" in message.get("metadata", {}) or "colab" in message.get("metadata", {})
     return bool(message.get("content", {}).get("allow_stdin", True)) or names_cell
 

@@ -131,7 +131,7 @@ def _agent(path: Path, name: str, table: object) -> AgentConfig:
     settable = tuple(field for field in AgentConfig.__struct_fields__ if field != "embedded")
     _check_names(path, f"{where}.", table, settable)
     if "protocol" not in table:
-        raise ConfigError(f"{path}: {where} has no protocol; name one, such as protocol = \"runagent\".")
+        raise ConfigError(f'{path}: {where} has no protocol; name one, such as protocol = "runagent".')
     try:
         config = msgspec.convert(table, AgentConfig)
         _check_values(config)

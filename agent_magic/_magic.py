@@ -19,7 +19,7 @@ from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_exp
 
 from agent_magic._cell import AwaitedCells, Clicks, abort_queue, can_be_clicked
 from agent_magic._options import Options, help_text, parse_options
-from agent_magic.errors import AgentMagicError, ConfigError
+from agent_magic.errors import ConfigError
 
 if TYPE_CHECKING:
     from agent_magic._agent import Agent
@@ -75,9 +75,10 @@ class AgentMagics(Magics):
 
                 return Overview()
             case ["stop"] | ["stop", "all"]:
-                return _stop(everything=len(words) == 2)
-            case [word, *_]:
-                near = get_close_matches(word, VERBS, n=1)
+                _stop(everything=len(words) == 2)
+                return None
+            case _:
+                near = get_close_matches(words[0], VERBS, n=1)
                 hint = f"did you mean %agent {near[0]}?" if near else "there are: %agent, %agent stop [all]."
                 raise ConfigError(f"There is no `%agent {' '.join(words)}`; {hint}")
 
@@ -103,7 +104,7 @@ class _Question:
         self._options = options
         self._text = text
 
-    def answer(self, *, awaited: bool) -> object:
+    def answer(self, *, awaited: bool) -> Awaitable[None] | None:
         """Ask, paint and wait; awaited, this returns at once with what is to be awaited."""
         from agent_magic._agent import Agent
 
@@ -123,7 +124,8 @@ class _Question:
             raise
         if awaited:
             return self._await(run, view)
-        return self._block(run, view)
+        self._block(run, view)
+        return None
 
     def _prompt(self) -> str:
         if self._options.raw:
@@ -156,8 +158,8 @@ class _Question:
 
     async def _await(self, run: Run, view: View) -> None:
         """Paint and wait in a cell that awaits. An interrupt arrives here as a cancellation."""
-        loop, news = asyncio.get_running_loop(), asyncio.Event()
-        forget = run.listen(lambda: loop.call_soon_threadsafe(news.set))
+        news = asyncio.Event()
+        forget = run.notify(news)
         interrupted = False
         try:
             view.open()

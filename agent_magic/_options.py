@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 import shlex
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -37,12 +38,12 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _plain(message: str, parser: argparse.ArgumentParser) -> str:
-    """argparse's message as a sentence, with the nearest option for one that does not exist."""
+    """Argparse's message as a sentence, with the nearest option for one that does not exist."""
     unknown = message.removeprefix("unrecognized arguments: ")
     if unknown == message:
         return f"{message[0].upper()}{message[1:]}."
     word = unknown.split()[0].partition("=")[0]
-    known = [name for action in parser._actions for name in action.option_strings]
+    known = re.findall(r"--[a-z-]+", parser.format_help())
     near = get_close_matches(word, known, n=1)
     if not word.startswith("-"):
         return f"{word!r} is one word too many: the prompt belongs into the lines below."

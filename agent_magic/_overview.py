@@ -18,12 +18,15 @@ class Overview:
         settings = load_settings()
         self.default = settings.default
         self.rows = [
-            (name, config.protocol, config.agent, self._place(config.protocol, config.base_url, embedded=config.embedded))
+            (
+                name,
+                config.protocol,
+                config.agent,
+                self._place(config.protocol, config.base_url, embedded=config.embedded),
+            )
             for name, config in settings.agents.items()
         ]
-        self.running = [
-            f"{run.agent}: {run.transcript.doing}, {run.transcript.elapsed:.0f} s" for run in live_runs()
-        ]
+        self.running = [f"{run.agent}: {run.transcript.doing}, {run.transcript.elapsed:.0f} s" for run in live_runs()]
 
     def _place(self, protocol: str, base_url: str | None, *, embedded: bool) -> str:
         return "in this process" if embedded else base_url or get_protocol(protocol).base_url

@@ -62,7 +62,7 @@ class AgentResult:
 
     @property
     def status(self) -> Status:
-        """"running", "done", "stopped", "interrupted" or "failed"."""
+        """One of "running", "done", "stopped", "interrupted" and "failed"."""
         return self._transcript.status
 
     @property
@@ -187,16 +187,16 @@ class AgentResult:
         if run is None:
             yield None
             return
-        loop, news = asyncio.get_running_loop(), asyncio.Event()
-        forget = run.listen(lambda: loop.call_soon_threadsafe(news.set))
+        news = asyncio.Event()
+        forget = run.notify(news)
         try:
             over = False
             while not over:
+                news.clear()
                 over = run.is_over
                 yield None
                 if not over:
                     await news.wait()
-                    news.clear()
         finally:
             forget()
 

@@ -7,10 +7,11 @@ any thread and closes the socket at once. An exit handler ends the loop, so a pl
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import os
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from threading import Event, Lock
 from typing import Literal
 from uuid import uuid4
@@ -107,6 +108,18 @@ class Run:
         if self.is_over:
             wake()
         return lambda: self._listeners.remove(wake)
+
+    def notify(self, news: asyncio.Event) -> Callable[[], None]:
+        """Set `news`, in the loop that runs now, whenever something is new; returns what ends that."""
+        loop = asyncio.get_running_loop()
+
+        def wake() -> None:
+            # One wake-up stands for all that arrived since; and a loop that has gone needs none.
+            if not news.is_set():
+                with suppress(RuntimeError):
+                    loop.call_soon_threadsafe(news.set)
+
+        return self.listen(wake)
 
     def _wake(self) -> None:
         for wake in tuple(self._listeners):

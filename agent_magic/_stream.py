@@ -245,9 +245,7 @@ class _Exchange:
             return
         if following is not None:
             self._request = self._protocol.request(following)
-        self._emit(
-            Retrying(attempt=self._failures, retries=self._policy.retries, delay=delay, reason=lost.reason)
-        )
+        self._emit(Retrying(attempt=self._failures, retries=self._policy.retries, delay=delay, reason=lost.reason))
         await anyio.sleep(delay)
 
     def _give_up(self, lost: _Lost) -> None:
@@ -279,9 +277,7 @@ def _encode(client: httpx.AsyncClient, request: HTTPRequest) -> httpx.Request:
         raise ConfigError(f"The URL made from base_url cannot be used: {error}.") from None
     if carries_key and url.scheme != "https" and not _is_loopback(url.host):
         raise ConfigError(f"A key is sent over https only, or to this machine; {host_of(request.url)} is neither.")
-    headers = {
-        name: value.reveal() if isinstance(value, Secret) else value for name, value in request.headers.items()
-    }
+    headers = {name: value.reveal() if isinstance(value, Secret) else value for name, value in request.headers.items()}
     headers |= {"Content-Type": "application/json", "Cache-Control": "no-store"}
     return client.build_request(request.method, url, headers=headers, content=request.encoded_body())
 

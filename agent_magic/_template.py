@@ -39,13 +39,11 @@ def render(text: str, names: Mapping[str, Any]) -> str:
             raise PromptError(_undefined(text, name, names))
     values = {name: names[name] for name in wanted if name in names}
     try:
-        return environment.from_string(text).render(values)
+        return str(environment.from_string(text).render(values))
     except (UndefinedError, SecurityError) as error:
         raise PromptError(f"The prompt's template failed: {str(error).rstrip('.')}. {RAW}") from None
     except Exception as error:
-        raise PromptError(
-            f"The prompt's template failed: {type(error).__name__}: {str(error).rstrip('.')}."
-        ) from error
+        raise PromptError(f"The prompt's template failed: {type(error).__name__}: {str(error).rstrip('.')}.") from error
 
 
 def _environment(text: str) -> Any:

@@ -1,4 +1,4 @@
-"""For authors of protocols: a contract that every decoder keeps, and a server that says what it is told.
+r"""For authors of protocols: a contract that every decoder keeps, and a server that says what it is told.
 
 ::
 
@@ -6,7 +6,7 @@
 
     class TestMine(ProtocolContract):
         protocol = Mine()
-        recorded = b"event: start\\ndata: {}\\n\\n…"       # a stream as the service sends it
+        recorded = b"event: start\ndata: {}\n\n…"       # a stream as the service sends it
         expected = "Hello"                                 # the text in it
 
 A pytest class that inherits from `ProtocolContract` runs the whole contract. Needs hypothesis.
@@ -20,7 +20,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from msgspec.structs import asdict
 
@@ -48,7 +48,7 @@ def split_events(recorded: bytes) -> list[ServerSentEvent]:
         values = [(name, value.removeprefix(" ")) for name, value in fields]
         identity = next((value for name, value in reversed(values) if name == "id"), identity)
         data = [value for name, value in values if name == "data"]
-        name = next((value for name, value in reversed(values) if name == "event"), "")
+        name = next((value for name, value in reversed(values) if name == "event" and value), "message")
         if data:
             events.append(ServerSentEvent(name, "\n".join(data), identity))
     return events
@@ -92,7 +92,7 @@ class ScriptedServer:
         self._threads: list[threading.Thread] = []
         self._open: set[socket.socket] = set()
 
-    def __enter__(self) -> ScriptedServer:
+    def __enter__(self) -> Self:
         thread = threading.Thread(target=self._accept, daemon=True)
         self._threads.append(thread)
         thread.start()
@@ -176,9 +176,7 @@ def says(*parts: bytes, content_type: str = "text/event-stream", extra: Sequence
     return script
 
 
-def run_against(
-    url: str, protocol: AgentProtocol, policy: Policy | None = None, **request: Any
-) -> Run:
+def run_against(url: str, protocol: AgentProtocol, policy: Policy | None = None, **request: Any) -> Run:
     """A finished run of `protocol` against the server at `url`."""
     ask = AgentRequest(**{"prompt": "Why?", "base_url": url, "agent": "demo", **request})
     run = Run(protocol, ask, policy or Policy(timeout=10, backoff=0, max_wait=1), "test")
@@ -268,7 +266,11 @@ class ProtocolContract:
         names = sorted({one.event for one in split_events(self.recorded)})
         models = [json.loads(one.data) for one in split_events(self.recorded) if _is_object(one.data)]
         leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
-        values = st.recursive(leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3), max_leaves=6)  # fmt: skip
+        values: st.SearchStrategy[Any] = st.recursive(
+            leaves,
+            lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+            max_leaves=6,
+        )
         spoiled = st.builds(_spoil, st.sampled_from(models), values, st.randoms(use_true_random=False))
         data = st.text(max_size=60) | values.map(json.dumps) | spoiled.map(json.dumps)
 
@@ -290,7 +292,15 @@ class ProtocolContract:
     def test_extremes(self) -> None:
         """Nesting without end, numbers without end, halves of characters: a `ProtocolError` at the most."""
         names = {one.event for one in split_events(self.recorded)}
-        extremes = ["[" * 100_000, '{"a":' * 100_000, "1" * 10_000, f'{{"index": {"9" * 10_000}}}', '"\\ud83e"', "\0", "{"]
+        extremes = [
+            "[" * 100_000,
+            '{"a":' * 100_000,
+            "1" * 10_000,
+            f'{{"index": {"9" * 10_000}}}',
+            '"\\ud83e"',
+            "\0",
+            "{",
+        ]
         for name in names:
             for data in extremes:
                 with suppress(ProtocolError):

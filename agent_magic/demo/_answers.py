@@ -32,7 +32,9 @@ class Answer:
 
 def sources_about(question: str) -> list[dict[str, str]]:
     """Search results as the You.com wire lists them."""
-    topics = [word for word, _ in Counter(word.lower() for word in WORD.findall(question) if len(word) > 3).most_common(2)]
+    topics = [
+        word for word, _ in Counter(word.lower() for word in WORD.findall(question) if len(word) > 3).most_common(2)
+    ]
     return [
         {
             "citation_uri": f"https://example.com/{topic}",
@@ -81,7 +83,7 @@ What a real agent would do now:
 |------|------:|--------:|
 {rows}
 
-The mean length of a word is $\\bar{{n}} = \\frac{{1}}{{{max(len(words), 1)}}} \\sum_i n_i \\approx {mean:.1f}$. In Python:
+The mean length is $\\bar{{n}} = \\frac{{1}}{{{max(len(words), 1)}}} \\sum_i n_i \\approx {mean:.1f}$. In Python:
 
 ```python
 words = question.split()

@@ -135,7 +135,9 @@ class _DemoAgent:
         _fail_with_status(parameters, lambda said: {"error": {"code": "DEMO", "message": said}})
         return self._turn(question, body.get("session_id"), parameters)
 
-    def _turn(self, question: str, named: object, parameters: dict[str, Any]) -> tuple[str, _Session, dict[str, Any], int]:
+    def _turn(
+        self, question: str, named: object, parameters: dict[str, Any]
+    ) -> tuple[str, _Session, dict[str, Any], int]:
         """The session of this request, and the index of the first chunk to send."""
         start = _whole_number(parameters, "resume_from_index")
         session_id = named if isinstance(named, str) and named else uuid4().hex[:12]
@@ -145,7 +147,9 @@ class _DemoAgent:
             session.questions.append(question)
             session.failed = False
         elif session.answer is None:
-            raise _Refused(404, {"error": {"code": "SESSION_NOT_FOUND", "message": "There is no such stream to resume."}})
+            raise _Refused(
+                404, {"error": {"code": "SESSION_NOT_FOUND", "message": "There is no such stream to resume."}}
+            )
         return session_id, session, parameters, start or 0
 
     async def _chunks(

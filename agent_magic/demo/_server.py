@@ -16,9 +16,7 @@ __all__ = ["DemoServer"]
 class DemoServer:
     """The embedded agent. `newline` ends a line of the stream, `delay_ms` is the pause before a piece."""
 
-    def __init__(
-        self, port: int = 0, key: str | None = None, newline: str = "\n", delay_ms: float = 15.0
-    ) -> None:
+    def __init__(self, port: int = 0, key: str | None = None, newline: str = "\n", delay_ms: float = 15.0) -> None:
         self._port = port
         app = make_app(key, newline, delay_ms)
         # A cut that a request asked for, and a client that left, are no news to the person at the notebook.

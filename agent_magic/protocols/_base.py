@@ -190,7 +190,9 @@ def refuse_fields(parameters: Mapping[str, object], own: Iterable[str], protocol
     """Raise `ConfigError` if a parameter has the name of a field that the protocol fills itself."""
     for name in parameters:
         if name in own:
-            raise ConfigError(f"{name!r} is a field that the {protocol} protocol fills itself; it cannot be a parameter.")
+            raise ConfigError(
+                f"{name!r} is a field that the {protocol} protocol fills itself; it cannot be a parameter."
+            )
 
 
 def error_of(failure: HTTPFailure) -> AgentMagicError:
@@ -238,7 +240,8 @@ def _read_failure(failure: HTTPFailure) -> tuple[str | None, str, float | None]:
     retry_after = (
         failure.retry_after
         if failure.retry_after is not None
-        else number(inner.get("retry_after")) or number(details.get("retry_after") if isinstance(details, dict) else None)
+        else number(inner.get("retry_after"))
+        or number(details.get("retry_after") if isinstance(details, dict) else None)
     )
     said = _first_text(body.get("detail"), inner.get("message"), body.get("message"), error, body.get("title"))
     suggestion = text(inner.get("suggestion")) or text(body.get("suggestion"))

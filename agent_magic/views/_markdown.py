@@ -1,12 +1,12 @@
-"""Markdown that an agent wrote, made inert: it runs no script and fetches nothing where it is shown.
+r"""Markdown that an agent wrote, made inert: it runs no script and fetches nothing where it is shown.
 
 A front end trusts the output of a cell that was just run: in JupyterLab a ``<script>`` in it runs, and
 a script in that page can run code in the kernel. So before an answer is displayed,
 
-- a tag loses its ``<``; in TeX the sign becomes ``\\lt``, which means the same,
+- a tag loses its ``<``; in TeX the sign becomes ``\lt``, which means the same,
 - a link keeps its destination only if that is ``http``, ``https``, ``mailto`` or a place in the page,
 - an image becomes a link to it (unless images are allowed), for showing it would fetch it,
-- TeX commands that reach the page (``\\href`` and its like) become text.
+- TeX commands that reach the page (``\href`` and its like) become text.
 
 Code is shown as it stands. But parsers differ in what they take for code, so only code that every one
 sees is left alone: fences, and spans within a line that no other backtick can claim. The rules only
@@ -26,7 +26,9 @@ from markdown_it.token import Token
 __all__ = ["fences", "inert", "table_rows", "top_level_starts"]
 
 SAFE_DESTINATION = re.compile(r"\s{0,3}<?(?:https?://|mailto:|#)", re.IGNORECASE)
-AUTOLINK = re.compile(r"<((?:https?://|mailto:)[^\s<>\"'`\\]+|[\w.+-]+@[\w-]+(?:\.[\w-]+)+)>(?=[\s.,;:!?)]|$)", re.IGNORECASE)
+AUTOLINK = re.compile(
+    r"<((?:https?://|mailto:)[^\s<>\"'`\\]+|[\w.+-]+@[\w-]+(?:\.[\w-]+)+)>(?=[\s.,;:!?)]|$)", re.IGNORECASE
+)
 BACKTICKS = re.compile(r"`+")
 # As Pandoc has it: no space inside the dollars, no digit behind them; so $5 and $6 are prices.
 MATH = re.compile(r"\$\$.+?\$\$|(?<![\\$])\$(?=[^\s$])[^$\n]*?(?<=[^\s\\])\$(?!\d)|\\\(.+?\\\)|\\\[.+?\\\]", re.DOTALL)
@@ -57,9 +59,7 @@ def _tokens(text: str) -> list[Token]:
 
 def fences(text: str) -> list[tuple[str, str]]:
     """The language and the source of each fenced block in `text`."""
-    return [
-        ((token.info.split() or [""])[0], token.content) for token in _tokens(text) if token.type == "fence"
-    ]
+    return [((token.info.split() or [""])[0], token.content) for token in _tokens(text) if token.type == "fence"]
 
 
 def table_rows(text: str) -> list[list[list[str]]]:
@@ -111,10 +111,7 @@ def _fenced_lines(text: str) -> set[int]:
 
 
 def _inert_prose(prose: str, *, images: bool) -> str:
-    return "".join(
-        piece if is_code else _inert_text(piece, images=images)
-        for is_code, piece in _code_spans(prose)
-    )
+    return "".join(piece if is_code else _inert_text(piece, images=images) for is_code, piece in _code_spans(prose))
 
 
 def _code_spans(prose: str) -> Iterator[tuple[bool, str]]:

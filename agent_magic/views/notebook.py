@@ -28,6 +28,7 @@ LINE_STYLE = (
     "font-family: var(--jp-ui-font-family, system-ui, sans-serif); line-height: 28px; min-height: 28px; "
     "overflow-wrap: anywhere; font-variant-numeric: tabular-nums"
 )
+PROGRESS_STYLE = "width: 72px; height: 10px; accent-color: var(--jp-brand-color1, #1976d2)"
 OUTCOME_COLOURS = {
     "done": "var(--jp-success-color1, #388e3c)",
     "failed": "var(--jp-error-color1, #d32f2f)",
@@ -156,7 +157,7 @@ class _Bar:
         self._doing = self._transcript_state()
         fraction = self._run.transcript.fraction
         value = "" if fraction is None else f' value="{fraction:.3f}"'
-        progress = f'<progress{value} style="width: 72px; height: 10px; accent-color: var(--jp-brand-color1, #1976d2)" aria-label="Progress"></progress>'
+        progress = f'<progress{value} style="{PROGRESS_STYLE}" aria-label="Progress"></progress>'
         if self._progress.value != progress:
             self._progress.value = progress
         parts = " · ".join(escape(part) for part in self._caption.live())

@@ -37,7 +37,9 @@ class PlainView:
         """Write the rest and the line."""
         self.show()
         rest = self._transcript.text[self._written :]
-        sys.stdout.write(visible(rest) + "\n" * (not self._transcript.text.endswith("\n") and bool(self._transcript.text)))
+        sys.stdout.write(
+            visible(rest) + "\n" * (not self._transcript.text.endswith("\n") and bool(self._transcript.text))
+        )
         sys.stdout.flush()
         sys.stderr.write(visible(" · ".join(self._caption.final())) + "\n")
 

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from jupyter_client import KernelManager
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import KernelManager
 
 PATIENCE = 60.0
 
@@ -112,10 +112,15 @@ class Kernel:
         return cell
 
     def run(self, code: str, *, headless: bool = False) -> Cell:
-        """Run a cell to its end."""
-        cell = self.send(code, headless=headless)
-        self.wait_for(cell)
-        return cell
+        """Run a cell to its end.
+
+        A kernel aborts what comes within a moment of a failure; a person's next click comes later.
+        """
+        while True:
+            cell = self.send(code, headless=headless)
+            self.wait_for(cell)
+            if cell.status != "aborted":
+                return cell
 
     def wait_for(self, *cells: Cell) -> None:
         """Read until each of `cells` has its reply and is idle."""
@@ -145,7 +150,7 @@ class Kernel:
 
     def evaluate(self, expression: str) -> str:
         """What the kernel prints for an expression."""
-        return self.run(f"print({expression})").printed.rstrip("\n")
+        return self.run(f"print(({expression}))").printed.rstrip("\n")
 
     def _subshell(self) -> str:
         if self.subshell_id is None:
@@ -187,7 +192,7 @@ class Kernel:
             if cell is not None:
                 cell.reply = message
 
-    def _states(self) -> list[tuple[str | None, bool, list[str]]]:
+    def _states(self) -> list[Any]:
         return [
             (cell.reply and cell.reply["content"]["status"], cell.idle, [m["msg_type"] for m in cell.messages][-6:])
             for cell in self.cells.values()

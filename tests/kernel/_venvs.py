@@ -25,7 +25,15 @@ def kernel_python(version: str) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
         packages = [f"ipykernel=={version}", "-e", f"{ROOT}[demo]"]
-        command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages]
+        command: list[str | Path] = [
+            python,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            *packages,
+        ]
         subprocess.run(command, check=True, stdout=sys.stderr)
         done.touch()
     return python

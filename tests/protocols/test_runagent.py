@@ -217,9 +217,8 @@ def test_resumed_chunks_are_folded_once(first: int) -> None:
 def test_a_gap_is_said() -> None:
     """Chunks that the server skipped are said, in their place."""
     events = decode(chunk("a", 0), chunk("d", 3))
-    assert [event for event in events if isinstance(event, Notice)][0].message == (
-        "Chunks 1 to 2 are missing here: the server skipped them."
-    )
+    (notice,) = [event for event in events if isinstance(event, Notice)]
+    assert notice.message == "Chunks 1 to 2 are missing here: the server skipped them."
     assert fold(events).text == "ad"
 
 

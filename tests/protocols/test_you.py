@@ -50,7 +50,13 @@ event: response.done
 data: {"seq_id": 63, "type": "response.done", "response": {"run_time_ms": "29.862", "finished": true}}
 
 """
-SEARCH = {"citation_uri": "https://c.example", "url": "https://u.example", "title": "T", "snippet": "S", "provider": "p"}
+SEARCH = {
+    "citation_uri": "https://c.example",
+    "url": "https://u.example",
+    "title": "T",
+    "snippet": "S",
+    "provider": "p",
+}
 
 
 def event(name: str, **response: Any) -> tuple[str, Any]:
@@ -118,7 +124,9 @@ def test_own_fields_are_refused(name: str) -> None:
 def test_sources() -> None:
     """A search result is a source; `url` is preferred to `citation_uri`, and one without either is none."""
     found = {"citation_uri": "https://only.example", "title": "O"}
-    events = decode(event("response.output_content.full", type="web_search.results", full=[SEARCH, found, {"title": "x"}]))
+    events = decode(
+        event("response.output_content.full", type="web_search.results", full=[SEARCH, found, {"title": "x"}])
+    )
     sources = [one for one in events if isinstance(one, Source)]
     assert [(one.url, one.title, one.snippet) for one in sources] == [
         ("https://u.example", "T", "S"),
@@ -136,7 +144,9 @@ def test_sources() -> None:
 )
 def test_older_contents_are_kept(kind: str, full: object, data: str) -> None:
     """The variants of older documents become artifacts."""
-    artifacts = [one for one in decode(event("response.output_content.full", type=kind, full=full)) if isinstance(one, Artifact)]
+    artifacts = [
+        one for one in decode(event("response.output_content.full", type=kind, full=full)) if isinstance(one, Artifact)
+    ]
     assert [one.data for one in artifacts] == [data]
 
 
