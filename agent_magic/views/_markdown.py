@@ -8,9 +8,13 @@ a script in that page can run code in the kernel. So before an answer is display
 - an image becomes a link to it (unless images are allowed), for showing it would fetch it,
 - TeX commands that reach the page (``\href`` and its like) become text.
 
-Code is shown as it stands. But parsers differ in what they take for code, so only code that every one
-sees is left alone: fences, and spans within a line that no other backtick can claim. The rules only
-ever insert characters that mean nothing in Markdown, so what is code before is code after.
+Code is shown as it stands. But parsers differ in what they take for code, and a front end that looks
+for TeX first may pair a dollar before a fence with one inside it. So code is left alone only where
+every reader sees it: in a fence that begins and ends at the margin (one without an end is given one),
+and in a span on a line where nothing else could claim a backtick. In all other code a zero-width
+space goes behind the sign that could begin something: it looks the same, and begins nothing. The
+rules insert only what has no meaning to Markdown, so what is code before is code after; where a look
+at the outcome finds otherwise, nothing in it counts as code.
 """
 
 from __future__ import annotations
@@ -30,29 +34,33 @@ AUTOLINK = re.compile(
     r"<((?:https?://|mailto:)[^\s<>\"'`\\]+|[\w.+-]+@[\w-]+(?:\.[\w-]+)+)>(?=[\s.,;:!?)]|$)", re.IGNORECASE
 )
 BACKTICKS = re.compile(r"`+")
-# As Pandoc has it: no space inside the dollars, no digit behind them; so $5 and $6 are prices.
-MATH = re.compile(r"\$\$.+?\$\$|(?<![\\$])\$(?=[^\s$])[^$\n]*?(?<=[^\s\\])\$(?!\d)|\\\(.+?\\\)|\\\[.+?\\\]", re.DOTALL)
+BLANK = re.compile(r"[ \t]*")
+# What binds as tightly as a backtick, or is looked for before it, and so may take one for its own.
+RIVALS = re.compile(r"\]\(|\]\[|\]:|://|www\.|@|<", re.IGNORECASE)
+RIVALS_ANYWHERE = re.compile(r"[$|\\]")
+MATH_MARK = re.compile(r"\\\\|\\\$|\$\$|\$|\\[()\[\]]")
+MATH_ENDS = {"$": "$", "$$": "$$", "\\(": "\\)", "\\[": "\\]"}
 TEX_REACHING_OUT = re.compile(
     r"\\(?=(?:href|url|require|unicode|includegraphics|class|cssId|style|data|texttip|tooltip|mmlToken|toggle|html\w*"
     r"|csname|def|let|newcommand|renewcommand|newenvironment|renewenvironment|catcode|input|bbox)(?![A-Za-z]))",
     re.IGNORECASE,
 )
-ACTIVE = re.compile(
-    r"(?P<tag>\\?<(?=[A-Za-z/!?]))"
-    r"|(?P<image>(?<!\\)!(?=\[))"
-    r"|(?P<link>\](?=\())"
-    r"|(?P<definition>\](?=:))"
-)
+BEGINS_TAG = re.compile(r"<(?=[A-Za-z/!?])")
+BEGINS_ANYTHING = re.compile(r"(<(?=[A-Za-z/!?])|!(?=\[)|\](?=[(:]))")
+ACTIVE = re.compile(r"(?P<tag>\\?<(?=[A-Za-z/!?]))|(?P<image>!(?=\[))|(?P<link>\](?=[(:]))")
+MARGIN_FENCE = re.compile(r"(`{3,}|~{3,})")
+NOTHING = "\u200b"
 
 
 @cache
-def _parser() -> MarkdownIt:
-    return MarkdownIt("commonmark").enable(["table", "strikethrough"])
+def _parser(*, html: bool) -> MarkdownIt:
+    # Blocks are all that is asked for; the inline rules would only cost time.
+    return MarkdownIt("commonmark", {"html": html}).enable("table").disable("inline")
 
 
-def _tokens(text: str) -> list[Token]:
+def _tokens(text: str, *, html: bool = False) -> list[Token]:
     try:
-        return _parser().parse(text)
+        return _parser(html=html).parse(text)
     except RecursionError:  # nested beyond what the parser can follow: nothing in it counts as code
         return []
 
@@ -82,114 +90,200 @@ def top_level_starts(text: str) -> list[int]:
 
 def inert(text: str, *, images: bool = False) -> str:
     """`text` in a form that shows the same and does nothing; with `images`, images are let through."""
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    text = _closed(text.replace("\r\n", "\n").replace("\r", "\n"))
     lines = text.split("\n")
     code = _fenced_lines(text)
     shown: list[str] = []
     prose: list[str] = []
+
+    def end_prose() -> None:
+        if prose:
+            shown.append(_inert_prose("\n".join(prose), images=images))
+            prose.clear()
+
     for number, line in enumerate(lines):
-        if number in code:
-            if prose:
-                shown.append(_inert_prose("\n".join(prose), images=images))
-            shown.append(line)
-            prose = []
-        else:
+        if number not in code:
             prose.append(line)
-    if prose:
-        shown.append(_inert_prose("\n".join(prose), images=images))
-    return "\n".join(shown)
+        else:
+            end_prose()
+            shown.append(line if code[number] else _inert_code(line))
+    end_prose()
+    outcome = "\n".join(shown)
+    return outcome if _is_inert(outcome, code) else BEGINS_ANYTHING.sub(rf"\1{NOTHING}", outcome)
 
 
-def _fenced_lines(text: str) -> set[int]:
-    """The numbers of the lines that are the content of a fence."""
-    lines: set[int] = set()
+def _is_inert(outcome: str, code: dict[int, bool]) -> bool:
+    """Whether a reader who knows HTML finds no block of it, and code where it was before."""
+    tokens = _tokens(outcome, html=True)
+    return _fenced_lines(outcome) == code and not any(token.type == "html_block" for token in tokens)
+
+
+def _closed(text: str) -> str:
+    """`text` with an end to a fence at the margin that has none, as while it is still being written."""
+    fence = next((token for token in reversed(_tokens(text)) if token.type == "fence" and token.level == 0), None)
+    if fence is None or fence.map is None:
+        return text
+    lines = text.split("\n")
+    rest = [line for line in lines[fence.map[0] + 1 + _height(fence) :] if line.strip()]
+    return text if rest else f"{text.rstrip(chr(10))}\n{fence.markup}\n"
+
+
+def _fenced_lines(text: str) -> dict[int, bool]:
+    """The lines that are the content of a fence, each with whether every reader sees it so."""
+    lines: dict[int, bool] = {}
+    source = text.split("\n")
     for token in _tokens(text):
-        if token.type == "fence" and token.map:
-            count = token.content.count("\n")
-            lines.update(range(token.map[0] + 1, token.map[0] + 1 + count))
+        if token.type != "fence" or token.map is None:
+            continue
+        first = token.map[0]
+        last = first + 1 + _height(token)
+        closed = last < len(source) and source[last].rstrip() == token.markup
+        certain = token.level == 0 and bool(MARGIN_FENCE.match(source[first])) and closed
+        lines.update(dict.fromkeys(range(first + 1, last), certain))
     return lines
 
 
+def _height(fence: Token) -> int:
+    """How many lines a fence holds; the last of one without an end may have no line feed."""
+    return fence.content.count("\n") + (not fence.content.endswith("\n") and bool(fence.content))
+
+
+def _inert_code(code: str) -> str:
+    return BEGINS_ANYTHING.sub(rf"\1{NOTHING}", code)
+
+
 def _inert_prose(prose: str, *, images: bool) -> str:
-    return "".join(piece if is_code else _inert_text(piece, images=images) for is_code, piece in _code_spans(prose))
+    pieces = []
+    for kind, piece in _code_spans(prose):
+        match kind:
+            case "text":
+                pieces.append(_inert_text(piece, images=images))
+            case "code":
+                pieces.append(piece)
+            case _:
+                pieces.append(_inert_code(piece))
+    return "".join(pieces)
 
 
-def _code_spans(prose: str) -> Iterator[tuple[bool, str]]:
-    """`prose` in pieces, each with whether it is a code span that every parser sees."""
+def _code_spans(prose: str) -> Iterator[tuple[str, str]]:
+    """`prose` in pieces: text, code that every parser sees, and what some parsers take for code."""
     done = 0
-    for start, end in _certain_spans(prose):
-        yield False, prose[done:start]
-        yield True, prose[start:end]
+    for start, end, certain in _spans(prose):
+        yield "text", prose[done:start]
+        yield "code" if certain else "perhaps", prose[start:end]
         done = end
-    yield False, prose[done:]
+    yield "text", prose[done:]
 
 
-def _certain_spans(prose: str) -> Iterator[tuple[int, int]]:
-    """Spans that open and close on one line, in a paragraph in which no other run of backticks is open."""
+def _spans(prose: str) -> Iterator[tuple[int, int, bool]]:
+    """Spans that open and close on one line, in a paragraph in which no other run of backticks is open.
+
+    A span is certain where nothing else on its line could claim one of its backticks.
+    """
     offset = 0
     open_runs: set[int] = set()
     for line in prose.split("\n"):
-        if not line.strip():
+        if BLANK.fullmatch(line):
             open_runs.clear()
-        spans, left = _spans_in_line(line)
-        if not open_runs and "|" not in line:
-            yield from ((offset + start, offset + end) for start, end in spans)
-        open_runs |= left
+        elif "`" in line:
+            spans, left = _spans_in_line(line)
+            if not open_runs:
+                certain = not RIVALS_ANYWHERE.search(line) and not RIVALS.search(_without(line, spans))
+                yield from ((offset + start, offset + end, certain) for start, end in spans)
+            open_runs |= left
         offset += len(line) + 1
+
+
+def _without(line: str, spans: list[tuple[int, int]]) -> str:
+    ends = [0, *(end for _, end in spans)]
+    starts = [*(start for start, _ in spans), len(line)]
+    return "`".join(line[end:start] for end, start in zip(ends, starts, strict=True))
 
 
 def _spans_in_line(line: str) -> tuple[list[tuple[int, int]], set[int]]:
     """The code spans of one line, and the lengths of the backtick runs that it leaves open."""
-    runs = [match for match in BACKTICKS.finditer(line) if not _is_escaped(line, match.start())]
+    runs = list(BACKTICKS.finditer(line))
+    if "\\`" in line:
+        return [], {len(run[0]) for run in runs}
+    later: dict[int, list[int]] = {}
+    for place, run in enumerate(runs):
+        later.setdefault(len(run[0]), []).append(place)
     spans: list[tuple[int, int]] = []
     left: set[int] = set()
     place = 0
     while place < len(runs):
-        length = len(runs[place][0])
-        closing = next((later for later in range(place + 1, len(runs)) if len(runs[later][0]) == length), None)
-        if closing is None:
-            left.add(length)
-            place += 1
+        same = later[len(runs[place][0])]
+        while same and same[0] <= place:
+            same.pop(0)
+        if same:
+            spans.append((runs[place].start(), runs[same[0]].end()))
+            place = same[0] + 1
         else:
-            spans.append((runs[place].start(), runs[closing].end()))
-            place = closing + 1
-    if any("\\`" in line[start:end] for start, end in spans) or "\\`" in line:
-        return [], left | {len(run[0]) for run in runs}
+            left.add(len(runs[place][0]))
+            place += 1
     return spans, left
-
-
-def _is_escaped(line: str, place: int) -> bool:
-    before = line[:place]
-    return (len(before) - len(before.rstrip("\\"))) % 2 == 1
 
 
 def _inert_text(piece: str, *, images: bool) -> str:
     piece = AUTOLINK.sub(r"\1", piece)
     shown: list[str] = []
     done = 0
-    for math in MATH.finditer(piece):
-        shown += [_inert_markup(piece[done : math.start()], images=images), _inert_math(math[0])]
-        done = math.end()
+    for start, end in _math_spans(piece):
+        shown += [_inert_markup(piece[done:start], images=images), _inert_math(piece[start:end])]
+        done = end
     shown.append(_inert_markup(piece[done:], images=images))
     return "".join(shown)
 
 
+def _math_spans(piece: str) -> Iterator[tuple[int, int]]:
+    """TeX between its marks, in one pass: as Pandoc has it, so that $5 and $6 are prices."""
+    opened: re.Match[str] | None = None
+    for mark in MATH_MARK.finditer(piece):
+        if opened is not None and "\n\n" in piece[opened.end() : mark.start()]:
+            opened = None
+        if opened is not None and mark[0] == MATH_ENDS[opened[0]] and _closes(piece, opened, mark):
+            yield opened.start(), mark.end()
+            opened = None
+        elif mark[0] in MATH_ENDS and (opened is None or opened[0] != "$$") and _opens(piece, mark):
+            opened = mark
+
+
+def _opens(piece: str, mark: re.Match[str]) -> bool:
+    return mark[0] != "$" or not piece[mark.end() : mark.end() + 1].isspace()
+
+
+def _closes(piece: str, opened: re.Match[str], mark: re.Match[str]) -> bool:
+    if mark[0] != "$":
+        return True
+    inner = piece[opened.end() : mark.start()]
+    return bool(inner) and "\n" not in inner and not inner[-1].isspace() and not piece[mark.end() :][:1].isdigit()
+
+
 def _inert_math(math: str) -> str:
     math = TEX_REACHING_OUT.sub(r"\\text{\\textbackslash}", math)
-    math = re.sub(r"<(?=[A-Za-z/!?])", r"\\lt ", math)
-    return _inert_markup(math, images=False)
+    return _inert_markup(BEGINS_TAG.sub(r"\\lt ", math), images=False)
 
 
 def _inert_markup(piece: str, *, images: bool) -> str:
     piece = TEX_REACHING_OUT.sub("&#92;", piece)
 
     def replacement(match: re.Match[str]) -> str:
+        escaped = _is_escaped(piece, match.start())
         match match.lastgroup:
             case "tag":
-                return "&lt;"
+                # A backslash that escapes the sign goes; one that is itself escaped stays.
+                return f"{match[0][:-1]}&lt;" if escaped else "&lt;"
             case "image":
-                return "!" if images else "&#33;"
+                return "!" if images or escaped else "&#33;"
             case _:
                 return "]" if SAFE_DESTINATION.match(piece, match.end() + 1) else "&#93;"
 
     return ACTIVE.sub(replacement, piece)
+
+
+def _is_escaped(text: str, place: int) -> bool:
+    """Whether an odd number of backslashes stands before `place`."""
+    start = place
+    while start and text[start - 1] == "\\":
+        start -= 1
+    return (place - start) % 2 == 1

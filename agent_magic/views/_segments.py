@@ -25,10 +25,11 @@ LONGEST_WAIT = 400
 
 FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})")
 # A last line that may yet become another kind of block: a fence, a list item, a rule, a heading.
-UNDECIDED = re.compile(r"^\s*(?:[`~]+[^\n`]*|[-+*>#=_ \t]+|\d{1,9}[.)]?\s*)$")
+UNDECIDED = re.compile(r"^\s*(?:`+[^\n`]{0,80}|~+|~{3,}[^\n]{0,80}|[-+*>#=_ \t]+|\d{1,9}[.)]?\s*)$")
 DELIMITER_ROW = re.compile(r"^\s*\|?[\s:|-]*$")
-MARK = re.compile(r"\\.|`+|\*\*|__|~~|\*|(?<!\w)_(?=\w)|(?<=\w)_(?!\w)|\$\$|\$|!?\[|\]\(|\)|\]", re.DOTALL)
-HALF_MARK = re.compile(r"(?:[\\!<]|&[#\w]{0,10}|<[^<>\s]{0,100})$")
+MARK = re.compile(r"\\.|`+|\*+|~~+|(?<!\w)_+(?=\w)|(?<=\w)_+(?!\w)|\$\$|\$|!?\[|\]\(|\)|\]", re.DOTALL)
+# At the very end a mark may go on, or turn out to be none.
+HALF_MARK = re.compile(r"(?:[\\!<]|[`*_~$]+|&[#\w]{0,10}|<[^<>\s]{0,100})$")
 
 
 class Budget:
@@ -56,18 +57,21 @@ class Segments:
         self._count = count
         self._starts = [0]
         self._shown = [""] * count
+        self._last = ""
 
     def update(self, text: str) -> list[tuple[int, str]]:
         """The segments that `text` changes, each with its new content, first to last.
 
         `text` is the whole answer. Where it no longer continues what was shown, all begins anew.
         """
-        if not text.startswith("".join(self._shown[: len(self._starts) - 1])):
+        if not text.startswith("".join(self._shown)):
             self._starts = [0]
+            self._last = ""
         self._split(text)
         ends = [*self._starts[1:], len(text)]
         contents = [text[start:end] for start, end in zip(self._starts, ends, strict=True)]
-        contents[-1] = settled(contents[-1])
+        # What was shown stays, also where it has turned out to be the beginning of something else.
+        contents[-1] = self._last = max(settled(contents[-1]), self._last, key=len)
         contents += [""] * (self._count - len(contents))
         changed = [(place, new) for place, new in enumerate(contents) if new != self._shown[place]]
         self._shown = contents
@@ -79,25 +83,26 @@ class Segments:
             enough = max(LEAST, start // SHARE)
             if len(text) - start <= enough:
                 return
-            cut = _cut(text[start:], enough)
+            cut = _cut(text[start:], max(enough, len(self._last)))
             if cut is None:
                 return
             self._starts.append(start + cut)
+            self._last = ""
 
 
 def _cut(segment: str, enough: int) -> int | None:
-    """Where the next segment begins: the first top-level block behind `enough` characters.
+    """Where the next segment begins: the first top-level block from `enough` characters on.
 
-    Only whole lines are looked at, for the last one may yet become part of the block before it.
+    A last line that may yet become part of the block before it is not looked at.
     """
-    whole = segment[: segment.rfind("\n") + 1]
-    if len(whole) <= enough:
+    last_line = segment.rfind("\n") + 1
+    decided = segment[:last_line] if UNDECIDED.match(segment[last_line:]) else segment
+    if len(decided) <= enough:
         return None
-    lines = whole.split("\n")
     offsets = [0]
-    for line in lines:
+    for line in decided.split("\n"):
         offsets.append(offsets[-1] + len(line) + 1)
-    return next((offsets[start] for start in top_level_starts(whole) if offsets[start] > enough), None)
+    return next((offsets[start] for start in top_level_starts(decided) if offsets[start] >= enough), None)
 
 
 def settled(text: str) -> str:
@@ -107,27 +112,30 @@ def settled(text: str) -> str:
     if in_fence:
         may_close = re.fullmatch(r" {0,3}[`~]*", text[last_line:])
         return text[:last_line] if may_close else text
+    if last_line < len(text) and UNDECIDED.match(text[last_line:]):
+        # A line of marks may make a heading or a table of the line before it, too.
+        return text[: paragraph + _whole_marks(text[paragraph:last_line])]
     tail = text[paragraph:]
-    if UNDECIDED.match(text[last_line:]):
-        return text[: max(last_line, paragraph)] if last_line > paragraph else text[:paragraph]
-    if (table := _table(tail)) is not None:
-        return text[: paragraph + table]
-    return text[: paragraph + _whole_marks(tail)]
+    table = _table(tail)
+    return text[: paragraph + (_whole_marks(tail) if table is None else table)]
 
 
 def _tail(text: str) -> tuple[int, bool]:
     """Where the last paragraph begins, and whether `text` ends inside a fence."""
     fence: str | None = None
     start = offset = 0
-    for line in text.split("\n"):
+    lines = text.split("\n")
+    for number, line in enumerate(lines, 1):
         following = offset + len(line) + 1
         mark = FENCE.match(line)
         if fence is not None:
             if mark and mark[1].startswith(fence) and not line.strip().strip(fence[0]):
                 fence, start = None, following
-        elif mark and following <= len(text):
+        elif number == len(lines):
+            break  # the last line has no end yet: it may become anything
+        elif mark:
             fence = mark[1]
-        elif not line.strip():
+        elif not line.strip(" \t"):
             start = following
         offset = following
     return min(start, len(text)), fence is not None
@@ -136,13 +144,16 @@ def _tail(text: str) -> tuple[int, bool]:
 def _table(tail: str) -> int | None:
     """How much of a table at the end may be shown: none of it before its delimiter row, then whole rows."""
     lines = tail.split("\n")
-    if "|" not in lines[0]:
+    first = next((place for place, line in enumerate(lines) if line.lstrip().startswith("|")), None)
+    if first is None:
+        first = len(lines) - 2 if len(lines) > 1 and "|" in lines[-2] and DELIMITER_ROW.match(lines[-1]) else None
+    if first is None:
         return None
-    if len(lines) == 1:
-        return 0 if lines[0].lstrip().startswith("|") else None
-    if not DELIMITER_ROW.match(lines[1]) or (len(lines) > 2 and "-" not in lines[1]):
+    rows = lines[first:]
+    if len(rows) > 2 and not ("-" in rows[1] and DELIMITER_ROW.match(rows[1])):
         return None
-    return 0 if len(lines) == 2 else len(tail) - len(lines[-1])
+    before = sum(len(line) + 1 for line in lines[:first])
+    return before if len(rows) <= 2 else len(tail) - len(lines[-1])
 
 
 def _whole_marks(tail: str) -> int:
@@ -155,8 +166,8 @@ def _whole_marks(tail: str) -> int:
             continue
         verbatim = open_marks and open_marks[-1][0].startswith(("`", "$"))
         if open_marks and mark == closing.get(open_marks[-1][0], open_marks[-1][0]):
-            if mark == "]" and match.end() == len(tail):
-                break  # a ( may follow
+            if mark != ")" and match.end() == len(tail):
+                break  # what follows decides: a ( behind a ], one more backtick
             open_marks.pop()
         elif mark == "](" and open_marks and open_marks[-1][0] in {"[", "!["}:
             open_marks[-1] = ("](", open_marks[-1][1])

@@ -1,0 +1,57 @@
+"""Every notebook, run as nbclient and papermill run it: nobody can click, the final outputs are the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+import pytest
+from nbclient import NotebookClient
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+
+
+def agent_cells(notebook: Any) -> list[Any]:
+    return [cell for cell in notebook.cells if cell.source.startswith("%%agent") and "--dry-run" not in cell.source]
+
+
+def check(notebook: Any) -> None:
+    assert agent_cells(notebook)
+    for cell in agent_cells(notebook):
+        shown = [output for output in cell.outputs if output.output_type == "display_data"]
+        answer, line = (output.data for output in shown)
+        assert sorted(answer) == ["text/markdown", "text/plain"]
+        assert sorted(line) == ["text/html", "text/plain"]
+        assert answer["text/plain"].startswith("## You asked")
+        assert " · in " in line["text/plain"]
+    assert "widgets" not in notebook.metadata
+    assert "widget-view" not in nbformat.writes(notebook)
+    assert "object at 0x" not in nbformat.writes(notebook)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_nbclient(path: Path) -> None:
+    """The final outputs: Markdown and true text, a line, and no widget."""
+    notebook = nbformat.read(path, 4)
+    NotebookClient(notebook, timeout=120).execute()
+    check(notebook)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # papermill's own
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_papermill(path: Path, tmp_path: Path) -> None:
+    """The same under papermill, up to the cell that fails on purpose."""
+    notebook = nbformat.read(path, 4)
+    notebook.cells = [cell for cell in notebook.cells if "raises-exception" not in cell.metadata.get("tags", [])]
+    notebook.cells = [cell for cell in notebook.cells if "failed." not in cell.source]
+    nbformat.write(notebook, tmp_path / "in.ipynb")
+    papermill.execute_notebook(str(tmp_path / "in.ipynb"), str(tmp_path / "out.ipynb"), progress_bar=False)
+    check(nbformat.read(tmp_path / "out.ipynb", 4))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_as_saved(path: Path) -> None:
+    """The notebook in the repository holds its outputs, as they are now, and no widget."""
+    check(nbformat.read(path, 4))
