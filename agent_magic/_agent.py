@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
 
-from agent_magic._config import AgentConfig, load_settings
-from agent_magic._keys import find_key
+from agent_magic._config import AgentConfig, check_values, load_settings
+from agent_magic._keys import Secret, find_key
 from agent_magic._request import AgentRequest, HTTPRequest, check_base_url
 from agent_magic._result import AgentResult
 from agent_magic._run import Run
-from agent_magic._stream import Policy
+from agent_magic._stream import Policy, check_request
 from agent_magic.errors import ConfigError, PromptError
 from agent_magic.events import AgentEvent
 from agent_magic.protocols import get_protocol
@@ -55,11 +56,12 @@ class Agent:
             base_url=check_base_url(self._base_url()),
             agent=config.agent,
             parameters={**config.parameters, **(parameters or {})},
-            headers=config.headers,
+            headers={name: _guarded(name, value) for name, value in config.headers.items()},
             key=find_key(variable) if (variable := self._key_variable()) else None,
+            key_env=variable,
             auth=config.auth,
         )
-        self._protocol.request(ask).encoded_body()
+        check_request(self._protocol.request(ask), config.verify)
         return ask
 
     def request(self, prompt: str, parameters: dict[str, Any] | None = None) -> HTTPRequest:
@@ -109,12 +111,12 @@ class Agent:
         _raised(result)
 
     def _base_url(self) -> str:
-        if self.config.embedded:
+        if self.config.embedded and self.config.base_url is None:
             return _embedded_url()
         return self.config.base_url or self._protocol.base_url
 
     def _key_variable(self) -> str | None:
-        if self.config.embedded:
+        if self.config.embedded and self.config.key_env is None:
             return None
         if self.config.key_env is not None:
             return self.config.key_env or None
@@ -124,9 +126,16 @@ class Agent:
 def _configured(base: AgentConfig, settings: dict[str, Any]) -> AgentConfig:
     try:
         unchecked = msgspec.structs.replace(base, **settings)
-        return msgspec.convert(msgspec.to_builtins(unchecked), AgentConfig)
+        config = msgspec.convert(msgspec.to_builtins(unchecked), AgentConfig)
     except (TypeError, msgspec.ValidationError) as error:
         raise ConfigError(f"These settings make no agent: {error}.") from None
+    check_values(config)
+    return config
+
+
+def _guarded(name: str, value: str) -> str | Secret:
+    """A header's value; a `Secret` where its name says that it is one."""
+    return Secret(value) if re.search("auth|key|token|secret|cookie", name, re.IGNORECASE) else value
 
 
 def _raised(result: AgentResult) -> AgentResult:

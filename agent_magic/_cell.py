@@ -4,13 +4,14 @@ A cell that awaits gets the clicks on its buttons, on every kernel; one that blo
 magic is a plain function, but the cell around it can await: a transformer behind IPython's own puts
 ``await`` before the call that ``%%agent`` became. It must not do so in a cell inside a cell
 (``%%capture``, ``%run``, ``ip.run_cell``), where a loop already runs or nobody awaits. A cell inside a
-cell is known by the request: it is one that has been entered and not left. And the transformer puts
+cell is known by the request that it belongs to, which has been seen before. And the transformer puts
 a mark into the call; by the mark alone the magic knows that it is awaited.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from typing import Any, Self
@@ -22,6 +23,8 @@ __all__ = ["AwaitedCells", "Clicks", "abort_queue", "can_be_clicked"]
 CALL = "get_ipython().run_cell_magic('agent', "
 # No line that a person types holds a NUL.
 MARK = "\0awaited\0"
+# Kernels that are set to abort their queue, until their next cell.
+_ABORTING: list[Any] = []
 
 
 class AwaitedCells:
@@ -29,11 +32,10 @@ class AwaitedCells:
 
     def __init__(self, shell: InteractiveShell) -> None:
         self._shell = shell
-        self._entered: list[str | None] = []
+        self._entered: deque[str | None] = deque(maxlen=1000)
         self._raw_cell = ""
         self._hooks: dict[str, Callable[..., None]] = {
             "pre_execute": self._enter,
-            "post_execute": self._leave,
             "pre_run_cell": self._note,
         }
 
@@ -43,7 +45,7 @@ class AwaitedCells:
         for event, hook in self._hooks.items():
             self._shell.events.register(event, hook)
         # The cell that loads the extension, if a cell does, was entered before anybody looked.
-        self._entered = [self._request()]
+        self._entered.append(self._request())
 
     def remove(self) -> None:
         """Leave the shell as it was."""
@@ -67,10 +69,6 @@ class AwaitedCells:
 
     def _enter(self) -> None:
         self._entered.append(self._request())
-
-    def _leave(self) -> None:
-        if (request := self._request()) in self._entered:
-            self._entered.remove(request)
 
     def _note(self, info: ExecutionInfo) -> None:
         self._raw_cell = str(info.raw_cell or "")
@@ -154,7 +152,7 @@ def abort_queue(shell: InteractiveShell) -> None:
     ever. Both are put back before the next cell.
     """
     kernel = getattr(shell, "kernel", None)
-    if kernel is None or not hasattr(kernel, "stop_on_error_timeout"):
+    if kernel is None or not hasattr(kernel, "stop_on_error_timeout") or kernel in _ABORTING:
         return
     usual, send_abort_reply = kernel.stop_on_error_timeout, kernel._send_abort_reply
     polled = _needs_polling()
@@ -164,11 +162,13 @@ def abort_queue(shell: InteractiveShell) -> None:
         kernel._publish_status("idle", "shell", parent)
 
     def restore() -> None:
+        shell.events.unregister("pre_execute", restore)
+        _ABORTING.remove(kernel)
         kernel.stop_on_error_timeout = usual
         if polled:
             del kernel._send_abort_reply
-        shell.events.unregister("pre_execute", restore)
 
+    _ABORTING.append(kernel)
     kernel.stop_on_error_timeout = max(usual, 0.2)
     if polled:
         kernel._send_abort_reply = reply_and_say_idle

@@ -11,6 +11,7 @@ import math
 import os
 import re
 import tomllib
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from msgspec import Struct
 
 from agent_magic.errors import ConfigError
 
-__all__ = ["AgentConfig", "Settings", "check_seconds", "load_settings"]
+__all__ = ["AgentConfig", "Settings", "check_seconds", "check_values", "load_settings"]
 
 FILE_NAME = "agent_magic.toml"
 VARIABLE = "AGENT_MAGIC_CONFIG"
@@ -98,7 +99,9 @@ def check_seconds(name: str, value: float, *, zero: bool = False) -> float:
 def _find(folder: Path) -> Path | None:
     named = os.environ.get(VARIABLE)
     if named:
-        path = Path(named).expanduser()
+        path = Path(named)
+        with suppress(RuntimeError):  # a user that does not exist
+            path = path.expanduser()
         if not path.is_file():
             raise ConfigError(f"{VARIABLE} names {path}, which is no file.")
         return path
@@ -119,7 +122,7 @@ def _read(path: Path) -> Settings:
         raise ConfigError(f"{path}: agents is a table; write [agents.NAME].")
     agents = EMBEDDED | {name: _agent(path, name, table) for name, table in tables.items()}
     default = content.get("default", next(iter(tables), "demo"))
-    if default not in agents:
+    if not isinstance(default, str) or default not in agents:
         raise ConfigError(f"{path}: default = {default!r} names no agent; {_nearest(str(default), agents)}")
     return Settings(agents, default, path)
 
@@ -134,7 +137,7 @@ def _agent(path: Path, name: str, table: object) -> AgentConfig:
         raise ConfigError(f'{path}: {where} has no protocol; name one, such as protocol = "runagent".')
     try:
         config = msgspec.convert(table, AgentConfig)
-        _check_values(config)
+        check_values(config)
     except msgspec.ValidationError as error:
         key = re.search(r"`\$\.?([^`]*)`", str(error))
         place = f"{where}.{key[1]}" if key and key[1] else where
@@ -144,7 +147,8 @@ def _agent(path: Path, name: str, table: object) -> AgentConfig:
     return config
 
 
-def _check_values(config: AgentConfig) -> None:
+def check_values(config: AgentConfig) -> None:
+    """Raise `ConfigError` for a value that no run could use."""
     check_seconds("timeout", config.timeout)
     check_seconds("backoff", config.backoff, zero=True)
     check_seconds("max_wait", config.max_wait, zero=True)

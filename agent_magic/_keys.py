@@ -6,10 +6,13 @@ it into a header. A `Secret` shows as ``***`` everywhere and refuses to be pickl
 
 from __future__ import annotations
 
+import json
 import os
+from base64 import b64encode
 from typing import NoReturn
+from urllib.parse import quote
 
-from agent_magic.errors import AuthError
+from agent_magic.errors import AuthError, ConfigError
 
 __all__ = ["Secret", "find_key"]
 
@@ -32,8 +35,17 @@ class Secret:
         return Secret(self._value, prefix)
 
     def strike(self, text: str) -> str:
-        """`text` with the secret struck out, should a server have echoed it."""
-        return text.replace(self._value, "***")
+        """`text` with the secret struck out, should a server have echoed it, as it is or encoded."""
+        spellings = {
+            self._value,
+            json.dumps(self._value)[1:-1],
+            self._value.replace("/", "\\/"),
+            quote(self._value, safe=""),
+        }
+        spellings.add(b64encode(self._value.encode()).decode())
+        for spelling in sorted(spellings, key=len, reverse=True):
+            text = text.replace(spelling, "***")
+        return text
 
     def __repr__(self) -> str:
         return f"{self._prefix}***"
@@ -50,6 +62,11 @@ def find_key(variable: str) -> Secret:
     Raises `AuthError` where it is missing, or where it holds anything but visible ASCII: an HTTP
     library quotes the header that it refuses, so a bad key must never reach one.
     """
+    if not variable.isidentifier():
+        # It is not quoted: it may be the key itself.
+        raise ConfigError(
+            "The setting key_env holds no variable's name; it is the name of the variable, never the key."
+        )
     value = os.environ.get(variable, "").strip()
     if not value:
         raise AuthError(

@@ -78,9 +78,11 @@ def _parameter(value: str) -> tuple[str, Any]:
     if not equals or not name:
         raise argparse.ArgumentTypeError(f"{value!r} is not KEY=VALUE")
     try:
-        return name, json.loads(said, parse_constant=_refuse)
+        value = json.loads(said, parse_constant=_refuse)
+        json.dumps(value, allow_nan=False)  # 1e999 is read as infinity, which JSON cannot say
     except (ValueError, RecursionError):
         return name, said
+    return name, value
 
 
 def _refuse(constant: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from agent_magic._config import load_settings
+from agent_magic._request import host_of
 from agent_magic._run import live_runs
 from agent_magic.protocols import get_protocol
 
@@ -29,7 +30,7 @@ class Overview:
         self.running = [f"{run.agent}: {run.transcript.doing}, {run.transcript.elapsed:.0f} s" for run in live_runs()]
 
     def _place(self, protocol: str, base_url: str | None, *, embedded: bool) -> str:
-        return "in this process" if embedded else base_url or get_protocol(protocol).base_url
+        return "in this process" if embedded else host_of(base_url or get_protocol(protocol).base_url)
 
     def __repr__(self) -> str:
         lines = [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -17,7 +19,8 @@ __all__ = ["AgentRequest", "HTTPRequest", "check_base_url", "host_of", "join_url
 class AgentRequest(Struct, frozen=True):
     """One question to one agent, before any wire has a say in it.
 
-    `auth` names how the key travels: ``bearer`` or ``x-api-key``; None leaves it to the wire.
+    `key_env` is the variable that the key came from, for messages. `auth` names how the key travels:
+    ``bearer`` or ``x-api-key``; None leaves it to the wire.
     """
 
     prompt: str
@@ -25,8 +28,9 @@ class AgentRequest(Struct, frozen=True):
     agent: str
     parameters: dict[str, Any] = {}
     session_id: str | None = None
-    headers: dict[str, str] = {}
+    headers: Mapping[str, str | Secret] = {}
     key: Secret | None = None
+    key_env: str | None = None
     auth: str | None = None
 
 
@@ -61,8 +65,11 @@ def check_base_url(url: str) -> str:
         raise ConfigError("The base_url has a user or a password in it; name the key's variable in key_env instead.")
     if parts.scheme not in {"http", "https"} or not parts.hostname or not port_is_good:
         raise ConfigError(f"The base_url {url!r} is not an http or https URL; it looks like https://api.example.com.")
-    if parts.query or parts.fragment:
-        raise ConfigError(f"The base_url {url!r} has a query or a fragment; leave only the scheme, host and path.")
+    if not re.fullmatch(r"[!-~]+", url) or parts.query or parts.fragment or url[-1] in "?#":
+        raise ConfigError(
+            f"The base_url {url!r} has a query, a fragment, a space or a letter outside ASCII; "
+            "leave only scheme, host and path."
+        )
     return url.rstrip("/")
 
 

@@ -31,6 +31,13 @@ class Code(Struct, frozen=True):
     source: str
 
 
+def _parsed(text: str) -> list[Any]:
+    try:
+        return [read_json(text)]
+    except ValueError:
+        return []
+
+
 class AgentResult:
     """The outcome of one question.
 
@@ -139,13 +146,12 @@ class AgentResult:
 
     def json(self) -> Any:
         """The answer, or the one fenced JSON block in it, parsed. Raises `PromptError` where there is none."""
-        blocks = [block.source for block in self.code if block.language.lower() in {"json", ""}]
-        candidates = [self.text, *(blocks if len(blocks) == 1 else [])]
-        for candidate in candidates:
-            try:
-                return read_json(candidate)
-            except ValueError:
-                continue
+        named = [block.source for block in self.code if block.language.lower() == "json"]
+        others = [block.source for block in self.code if not block.language]
+        for candidates in ([self.text], named, others):
+            values = [value for candidate in candidates for value in _parsed(candidate)]
+            if len(values) == 1:
+                return values[0]
         raise PromptError("The answer is not JSON, and has not just one JSON block; ask for JSON alone.")
 
     def stop(self) -> None:

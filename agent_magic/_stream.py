@@ -19,21 +19,24 @@ from __future__ import annotations
 import random
 import ssl
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from email.utils import parsedate_to_datetime
 from functools import cache
 from ipaddress import ip_address
 from time import time
 from typing import NoReturn
+from urllib.parse import urlsplit
 
 import anyio
 import httpx
+import msgspec
 from httpx_sse import EventSource
 from msgspec import Struct
 
 from agent_magic._keys import Secret
 from agent_magic._request import AgentRequest, HTTPRequest, host_of
 from agent_magic.errors import (
+    AgentError,
     AgentMagicError,
     ConfigError,
     LimitReached,
@@ -53,14 +56,13 @@ from agent_magic.events import (
     Retrying,
     ServerSentEvent,
     Source,
-    Started,
     Text,
     ToolCall,
     ToolResult,
 )
 from agent_magic.protocols import AgentProtocol, Decoder, HTTPFailure
 
-__all__ = ["Policy", "follow"]
+__all__ = ["Policy", "check_request", "follow"]
 
 Emit = Callable[[AgentEvent], None]
 
@@ -69,6 +71,7 @@ RETRIED_STATUSES = frozenset({408, 425, 429, 502, 503, 504})
 SUBSTANCE = (Text, Replace, Reasoning, ToolCall, ToolResult, Source, Artifact)
 # An error page is read this far and no further: its first lines say what there is to say.
 ERROR_BODY_BYTES = 64 * 1024
+ERROR_BODY_SECONDS = 5.0
 CONNECT_SECONDS = 15.0
 
 
@@ -104,13 +107,12 @@ class _Lost(Exception):
 async def follow(protocol: AgentProtocol, ask: AgentRequest, policy: Policy, emit: Emit) -> None:
     """Run one request to its terminal event, which is emitted, or to an `AgentMagicError`, which is raised."""
     exchange = _Exchange(protocol, ask, policy, emit)
-    async with httpx.AsyncClient(
-        verify=_certificates(policy.verify),
-        timeout=httpx.Timeout(policy.timeout, connect=min(policy.timeout, CONNECT_SECONDS)),
-        limits=httpx.Limits(max_keepalive_connections=0),
-    ) as client:
+    async with _client(ask, policy) as client:
         with anyio.move_on_after(policy.max_time) as limit:
-            await exchange.run(client)
+            try:
+                await exchange.run(client)
+            except AgentMagicError as error:
+                raise _struck(error, ask.key) from None
         if limit.cancelled_caught:
             raise LimitReached(
                 f"The run took longer than max_time = {policy.max_time:g} s; what had arrived by then is kept."
@@ -127,8 +129,7 @@ class _Exchange:
         self._decoder: Decoder = protocol.decoder(ask)
         self._request = protocol.request(ask)
         self._host = host_of(self._request.url)
-        self._key_env = protocol.key_env if ask.key is not None else None
-        self._key = ask.key
+        self._ask = ask
         self._arrived = False
         self._ended = False
         self._failures = 0
@@ -147,6 +148,7 @@ class _Exchange:
 
     async def _connection(self, client: httpx.AsyncClient) -> None:
         self._emit(Connecting(host=self._host))
+        check_request(self._request, self._policy.verify)
         request = _encode(client, self._request)
         try:
             # The response is closed by the context manager also when a stop cancels this task.
@@ -165,6 +167,7 @@ class _Exchange:
         if media_type == "text/event-stream":
             self._emit(Connected())
             async for sent in _server_sent_events(response, self._policy.max_event):
+                self._arrived = True
                 for event in self._decoder.decode(sent):
                     self._take(event)
                     if self._ended:
@@ -179,11 +182,14 @@ class _Exchange:
             raise ProtocolError(
                 f"{self._host} answered with {media_type or 'no content type'} and not with an event stream; "
                 "check base_url.",
-                self._struck(head),
+                head,
             )
 
     def _take(self, event: AgentEvent) -> None:
         match event:
+            case Failed(message=said) if self._ask.key is not None and self._ask.key.strike(said) != said:
+                self._take(msgspec.structs.replace(event, message=self._ask.key.strike(said), sent=None))
+                return
             case Failed(transient=True):
                 reason = f"{event.code or 'the server'}: {event.message}"
                 lost = _Lost(reason, RateLimited(reason, event.retry_after), event.retry_after)
@@ -191,10 +197,7 @@ class _Exchange:
                 raise lost
             case Done() | Failed():
                 self._ended = True
-            case Started():
-                self._arrived = True
             case _ if isinstance(event, SUBSTANCE):
-                self._arrived = True
                 self._failures = 0
             case _:
                 pass
@@ -204,14 +207,14 @@ class _Exchange:
         failure = HTTPFailure(
             status=response.status_code,
             host=self._host,
-            body=self._struck((await _first_bytes(response, ERROR_BODY_BYTES)).decode("utf-8", "replace")).encode(),
+            body=await _error_body(response),
             retry_after=_retry_after(response.headers.get("retry-after")),
-            key_env=self._key_env,
+            key_env=self._ask.key_env,
         )
         error = self._protocol.error(failure)
         if response.status_code not in RETRIED_STATUSES:
             raise error
-        asked = error.retry_after if isinstance(error, RateLimited) else failure.retry_after
+        asked = error.retry_after if isinstance(error, RateLimited | AgentError) else failure.retry_after
         raise _Lost(f"{self._host} answered {response.status_code}", error, asked)
 
     def _fail(self, error: Exception | None) -> NoReturn:
@@ -254,22 +257,44 @@ class _Exchange:
         self._ended = True
         self._emit(lost.failed)
 
-    def _struck(self, text: str) -> str:
-        return text if self._key is None else self._key.strike(text)
+
+def _client(ask: AgentRequest, policy: Policy) -> httpx.AsyncClient:
+    """A client for one run. Proxies are for other machines: what is on this one is asked directly."""
+    try:
+        return httpx.AsyncClient(
+            verify=_certificates(policy.verify),
+            timeout=httpx.Timeout(policy.timeout, connect=min(policy.timeout, CONNECT_SECONDS)),
+            limits=httpx.Limits(max_keepalive_connections=0),
+            trust_env=not _is_loopback(urlsplit(ask.base_url).hostname or ""),
+        )
+    except (ImportError, ValueError, httpx.InvalidURL) as error:
+        raise ConfigError(f"The proxy that the environment names cannot be used: {_cause(error)}.") from None
+
+
+def _struck(error: AgentMagicError, key: Secret | None) -> AgentMagicError:
+    """`error` without the key, should a server have echoed it into its words or its data."""
+    if key is not None:
+        error.args = tuple(key.strike(argument) for argument in error.args)
+        for name, value in vars(error).items():
+            if isinstance(value, str):
+                setattr(error, name, key.strike(value))
+    return error
 
 
 @cache
 def _certificates(verify: str | None) -> ssl.SSLContext:
     """The trust store; made once, for it takes longer than a request. SSL_CERT_FILE holds, as in httpx."""
-    if verify is None:
-        return httpx.create_ssl_context()
     try:
+        if verify is None:
+            return httpx.create_ssl_context()
         return ssl.create_default_context(cafile=verify)
     except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"The file {verify!r} in the setting verify cannot be used: {error}.") from None
+        named = "SSL_CERT_FILE or SSL_CERT_DIR" if verify is None else f"the setting verify ({verify!r})"
+        raise ConfigError(f"The certificates that {named} names cannot be used: {_cause(error)}.") from None
 
 
-def _encode(client: httpx.AsyncClient, request: HTTPRequest) -> httpx.Request:
+def check_request(request: HTTPRequest, verify: str | None) -> None:
+    """Raise `ConfigError` where `request` could not be sent: before a run begins, and before each connection."""
     carries_key = any(isinstance(value, Secret) for value in request.headers.values())
     try:
         url = httpx.URL(request.url)
@@ -277,9 +302,14 @@ def _encode(client: httpx.AsyncClient, request: HTTPRequest) -> httpx.Request:
         raise ConfigError(f"The URL made from base_url cannot be used: {error}.") from None
     if carries_key and url.scheme != "https" and not _is_loopback(url.host):
         raise ConfigError(f"A key is sent over https only, or to this machine; {host_of(request.url)} is neither.")
+    request.encoded_body()
+    _certificates(verify)
+
+
+def _encode(client: httpx.AsyncClient, request: HTTPRequest) -> httpx.Request:
     headers = {name: value.reveal() if isinstance(value, Secret) else value for name, value in request.headers.items()}
     headers |= {"Content-Type": "application/json", "Cache-Control": "no-store"}
-    return client.build_request(request.method, url, headers=headers, content=request.encoded_body())
+    return client.build_request(request.method, request.url, headers=headers, content=request.encoded_body())
 
 
 def _is_loopback(host: str) -> bool:
@@ -332,6 +362,14 @@ def _reason(error: Exception | None, host: str, policy: Policy) -> str:
 
 def _cause(error: BaseException) -> str:
     return str(error).strip().rstrip(".") or type(error).__name__
+
+
+async def _error_body(response: httpx.Response) -> bytes:
+    """The first part of a refusal. The status has been given; a body that is slow or broken changes nothing."""
+    body = b""
+    with anyio.move_on_after(ERROR_BODY_SECONDS), suppress(httpx.TransportError, httpx.DecodingError):
+        body = await _first_bytes(response, ERROR_BODY_BYTES)
+    return body
 
 
 async def _first_bytes(response: httpx.Response, most: int) -> bytes:

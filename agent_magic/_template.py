@@ -33,7 +33,10 @@ def render(text: str, names: Mapping[str, Any]) -> str:
     try:
         wanted = meta.find_undeclared_variables(environment.parse(text))
     except TemplateSyntaxError as error:
-        raise PromptError(f"Line {error.lineno} of the prompt has {{{{ that cannot be read: {error}. {RAW}") from None
+        said = str(error.message).rstrip(".")
+        raise PromptError(f"Line {error.lineno} of the prompt has {{{{ that cannot be read: {said}. {RAW}") from None
+    except (RecursionError, ValueError) as error:
+        raise PromptError(f"The prompt has {{{{ that cannot be read: {type(error).__name__}. {RAW}") from None
     for name in sorted(wanted):
         if name not in names and name not in FUNCTIONS:
             raise PromptError(_undefined(text, name, names))

@@ -200,8 +200,8 @@ class Transcript:
 
 
 def _agent_error(host: str, event: Failed) -> AgentError:
-    said = event.message.strip().rstrip(".") or "no reason given"
-    code = f" ({event.code})" if event.code else ""
+    said = " ".join(event.message.split())[:500].rstrip(".") or "no reason given"
+    code = f" ({event.code[:80]})" if event.code else ""
     return AgentError(
         f"The agent at {host} failed: {said}{code}. Ask again, or ask whoever runs it.", event.code, event.message
     )

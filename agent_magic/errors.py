@@ -18,6 +18,7 @@ to do. None quotes a key.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 __all__ = [
@@ -31,6 +32,22 @@ __all__ = [
     "RateLimited",
     "StreamLost",
 ]
+
+
+# C0 without tab and line feed, DEL, C1, and the marks that reverse or embed the direction of text.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def visible(text: str) -> str:
+    """`text` with control characters shown and not obeyed: no terminal can be steered by a server."""
+    return _CONTROL.sub(_picture, text.replace("\r\n", "\n"))
+
+
+def _picture(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if code < 0x20:
+        return chr(0x2400 + code)
+    return "\N{SYMBOL FOR DELETE}" if code == 0x7F else f"<U+{code:04X}>"
 
 
 def _restore(kind: type[AgentMagicError], args: tuple[Any, ...], facts: dict[str, Any]) -> AgentMagicError:
@@ -52,7 +69,7 @@ class AgentMagicError(Exception):
 
     def _render_traceback_(self) -> list[str]:
         """IPython's way to a short error: the sentence, without the frames that led to it."""
-        return [f"{type(self).__name__}: {self}"]
+        return [f"{type(self).__name__}: {visible(str(self))}"]
 
 
 class ConfigError(AgentMagicError):
@@ -76,12 +93,15 @@ class RateLimited(AgentMagicError):
 
 
 class AgentError(AgentMagicError):
-    """The server said that it failed. `code` and `message` are its own words."""
+    """The server said that it failed. `code` and `message` are its own words, `retry_after` is in seconds."""
 
-    def __init__(self, sentence: str, code: str | None = None, message: str = "") -> None:
+    def __init__(
+        self, sentence: str, code: str | None = None, message: str = "", retry_after: float | None = None
+    ) -> None:
         super().__init__(sentence)
         self.code = code
         self.message = message
+        self.retry_after = retry_after
 
 
 class ProtocolError(AgentMagicError):

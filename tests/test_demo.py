@@ -146,8 +146,8 @@ from youdotcom import You
 from youdotcom.models import ExpressAgentRunsRequest, AdvancedAgentRunsRequest, WebSearchTool
 url = sys.argv[1]
 with You(api_key_auth="right", server_url=url) as you:
-    whole = you.agents.runs.create(request=ExpressAgentRunsRequest(input="Why is rain wet?", stream=False))
-    stream = you.agents.runs.create(request=AdvancedAgentRunsRequest(input="Why is rain wet?", stream=True))
+    whole = you.agents.runs.create(request=ExpressAgentRunsRequest(input="Why is rain wet?", stream=False), server_url=url)
+    stream = you.agents.runs.create(request=AdvancedAgentRunsRequest(input="Why is rain wet?", stream=True), server_url=url)
     with stream as events:
         seen = [(event.data.TYPE if hasattr(event.data, "TYPE") else event.data.type, event) for event in events]
     text = "".join(event.data.response.delta for kind, event in seen if kind == "response.output_text.delta")

@@ -66,7 +66,7 @@ def test_the_variable_names_another_file(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("AGENT_MAGIC_CONFIG", "other.toml")
     assert load_settings().agent(None)[0] == "other"
     monkeypatch.setenv("AGENT_MAGIC_CONFIG", "nowhere.toml")
-    with pytest.raises(ConfigError, match="nowhere.toml") as caught:
+    with pytest.raises(ConfigError, match=r"nowhere\.toml") as caught:
         load_settings()
     one_sentence(caught.value)
 

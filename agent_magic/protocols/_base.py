@@ -214,11 +214,12 @@ def error_of(failure: HTTPFailure) -> AgentMagicError:
                 f"{where}, a redirect, which is not followed with a key; set base_url to where it points.", str(status)
             )
         case status if status >= 500:
-            return AgentError(f"{where}, the server failed{words}", code or str(status), said)
+            return AgentError(f"{where}, the server failed{words}", code or str(status), said, retry_after)
         case 404:
             return AgentError(f"{where}, not found{words} Check the agent's id and base_url.", code or "404", said)
         case status:
-            return AgentError(f"{where}{words} Check the prompt and the parameters.", code or str(status), said)
+            advice = "Check the prompt and the parameters."
+            return AgentError(f"{where}{words} {advice}", code or str(status), said, retry_after)
 
 
 def _sentence(words: str) -> str:

@@ -25,6 +25,7 @@ from agent_magic.events import (
     Done,
     Failed,
     Notice,
+    Replace,
     ServerSentEvent,
     Started,
     Text,
@@ -126,7 +127,12 @@ class RunAgentDecoder:
         if session_id := text(reply.get("session_id")) or text(result.get("session_id")):
             yield Started(session_id=session_id, sent=sent)
         words = answer if isinstance(answer, str) else to_json(answer)
-        yield Text(text=text(words) or "", sent=sent)
+        # A reply to a resumed request is the whole answer, and takes the place of the part that had come.
+        if self._resumed:
+            self._joiner = Joiner()
+            yield Replace(text=text(words) or "", sent=sent)
+        else:
+            yield Text(text=text(words) or "", sent=sent)
         metadata = result.get("metadata")
         figures = {**reply, **(metadata if isinstance(metadata, dict) else {})}
         yield from _ending(figures, sent)
@@ -163,6 +169,8 @@ class RunAgentDecoder:
         if index is None:
             return self._unnumbered(content, sent)
         last, self._last = self._last, index
+        if last is None and self._resumed:
+            last = -1  # it was asked to begin at 0
         if last is None or index == last + 1:
             return [Text(text=self._joiner.feed(content), index=index, sent=sent)]
         return self._out_of_order(content, index, last, sent)
@@ -178,7 +186,7 @@ class RunAgentDecoder:
 
     def _out_of_order(self, content: str, index: int, last: int, sent: ServerSentEvent) -> Iterable[AgentEvent]:
         if index <= last:
-            self._last = last
+            self._last = last if last >= 0 else None
             if self._resumed:
                 return []
             return [Notice(message=f"Chunk {index} came again and was left out.", sent=sent)]

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from time import monotonic
 from typing import Protocol
 
 from agent_magic._run import Run
 from agent_magic._transcript import Transcript
+from agent_magic.errors import visible
 
 __all__ = ["Caption", "View", "visible"]
-
-# C0 without tab and line feed, DEL, C1, and the marks that reverse or embed the direction of text.
-CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 class View(Protocol):
@@ -26,18 +23,6 @@ class View(Protocol):
 
     def close(self) -> None:
         """Leave the final state: the answer and one line."""
-
-
-def visible(text: str) -> str:
-    """`text` with control characters shown and not obeyed: no terminal can be steered by an answer."""
-    return CONTROL.sub(_picture, text.replace("\r\n", "\n"))
-
-
-def _picture(match: re.Match[str]) -> str:
-    code = ord(match[0])
-    if code < 0x20:
-        return chr(0x2400 + code)
-    return "\N{SYMBOL FOR DELETE}" if code == 0x7F else f"<U+{code:04X}>"
 
 
 class Caption:

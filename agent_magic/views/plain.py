@@ -17,6 +17,7 @@ class PlainView:
         self._transcript = run.transcript
         self._caption = caption
         self._written = 0
+        self._revision = 0
         self._doing = ""
 
     def open(self) -> None:
@@ -25,6 +26,12 @@ class PlainView:
     def show(self) -> float:
         """Write what is new, and say a retry once."""
         text = self._transcript.text
+        if self._transcript.revision != self._revision:
+            # A pipe cannot take back what it was given, so the text as it is now follows, and is said to.
+            self._revision = self._transcript.revision
+            if self._written:
+                sys.stdout.write("\n\n[The answer changed; this is the whole of it so far:]\n\n")
+            self._written = 0
         # A lone CR at the end may be half of a line end.
         new = text[self._written :].removesuffix("\r")
         self._written += len(new)

@@ -164,7 +164,7 @@ AWAITED = ("blank lines before", "indented", "run_cell_magic, awaited")
 def test_forms(kernel: Kernel, form: str) -> None:
     """In each form the cell ends with the whole answer in the variable, and draws no button that cannot work."""
     kernel.run("form = None")
-    cell = kernel.run(FORMS[form])
+    cell = kernel.run(FORMS[form].replace("-o form", "-o form -p stream_delay_ms=1"))
     assert (cell.status, cell.contents("error")) == ("ok", [])
     assert kernel.evaluate("form.status, form.text[:12]") == "('done', '## You asked')"
     assert (cell.button is not None) == (form in AWAITED)

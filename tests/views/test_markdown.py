@@ -107,7 +107,7 @@ def test_links_that_act_and_images_that_fetch(source: str) -> None:
         Answer("Why is the sky blue?", []).text,
         "Code: `<script>` and ``a ` <b>``.\n",
         "```html\n<script>alert(1)</script>\n![x](y)\n```\n",
-        "[text](https://ok.example \"title\") and <3 and a < b and a<5\n",
+        '[text](https://ok.example "title") and <3 and a < b and a<5\n',
         "[ref]: https://ok.example\n\n[ref]\n",
         "Hello! [link](#here) (really!)\n",
         "$a < b$ and $5 and $\\frac{a}{b}$ and \\(x\\)\n",
