@@ -27,21 +27,27 @@ def page(browser: Browser) -> Iterator[Page]:
 
 
 def run_all(page: Page, url: str) -> None:
-    """Open a notebook and run all its cells."""
+    """Open a notebook and run all its cells, by the command behind the Run menu."""
     page.goto(url)
-    page.locator(".jp-CodeCell").first.wait_for()
-    expect(page.locator('[data-status="idle"]').first).to_be_attached(timeout=60_000)
-    page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.get_by_text("Run All Cells", exact=True).click()
+    page.wait_for_function("window.jupyterapp?.shell?.currentWidget?.sessionContext")
+    page.evaluate("""async () => {
+        const notebook = jupyterapp.shell.currentWidget;
+        await notebook.context.ready;
+        await notebook.sessionContext.ready;
+        await notebook.sessionContext.session.kernel.info;
+        void jupyterapp.commands.execute("notebook:run-all-cells");
+    }""")
+
+
+def save(page: Page, name: str) -> None:
+    """Save the notebook, and wait until the server has it."""
+    with page.expect_response(lambda response: response.request.method == "PUT" and name in response.url):
+        page.keyboard.press("Control+s")
 
 
 def saved(lab: Lab, page: Page, name: str) -> list[list[str]]:
     """The kinds of output in the notebook as it is saved, cell by cell."""
-    page.keyboard.press("Control+s")
-    page.wait_for_function(
-        f"async () => (await (await fetch('{lab.url}/api/contents/{name}?t=' + Math.random())).json())"
-        ".content.cells.every(cell => cell.execution_count)"
-    )
+    save(page, name)
     notebook = json.loads((lab.folder / name).read_text())
     assert "widgets" not in notebook["metadata"]
     return [
@@ -80,8 +86,9 @@ def test_a_click_on_stop(lab: Lab, page: Page) -> None:
     assert saved(lab, page, "stop.ipynb") == [[], final, ["stream"]]
 
 
-def test_what_an_agent_says_runs_no_script(lab: Lab, page: Page) -> None:
+def test_what_an_agent_says_runs_no_script(lab: Lab, browser: Browser) -> None:
     """The same hostile text runs when it is shown unguarded, and does nothing as an answer."""
+    page = browser.new_page()
     hostile = "<img src='data:,' onerror=\\\"window.fired = (window.fired || 0) + 1\\\">"
     server = (
         "from agent_magic.testing import ScriptedServer, says, event_stream\n"
@@ -96,9 +103,10 @@ def test_what_an_agent_says_runs_no_script(lab: Lab, page: Page) -> None:
     expect(page.get_by_text("at the end", exact=True)).to_be_visible()
     expect(page.get_by_text("before <img src=")).to_be_visible()
     assert page.evaluate("window.fired") is None
-    page.keyboard.press("Control+s")
+    save(page, "guarded.ipynb")
     control = lab.write(
         "control.ipynb", f'from IPython.display import Markdown, display\ndisplay(Markdown("{hostile}"))'
     )
     run_all(page, control)
     page.wait_for_function("window.fired > 0")
+    page.close()
