@@ -272,3 +272,61 @@ def test_a_blank_prompt(prompt: str) -> None:
     """A blank prompt is refused before anything is sent."""
     with pytest.raises(PromptError, match="blank"):
         Agent("demo").ask(prompt)
+
+
+@pytest.mark.parametrize(
+    ("settings_of_agent", "words"),
+    [
+        ({"timeout": float("nan")}, "timeout"),
+        ({"timeout": -1.0}, "timeout"),
+        ({"retries": -1}, "retries"),
+        ({"auth": "foo"}, "auth"),
+        ({"headers": {"X": "é"}}, "header"),
+        ({"key_env": "sk-live-123456"}, "key_env"),
+        ({"base_url": "http://h?"}, "base_url"),
+        ({"base_url": "http://exa\nmple.com"}, "base_url"),
+        ({"base_url": "http://ho st"}, "base_url"),
+        ({"base_url": "http://192.0.2.1", "headers": {"Authorization": "Bearer sk-live-1"}}, "https"),
+    ],
+)
+def test_an_agent_from_python_is_checked_too(settings_of_agent: dict[str, Any], words: str) -> None:
+    """What a file may not hold, `Agent(...)` may not be given; and it is said before a run begins."""
+    with pytest.raises(ConfigError) as caught:
+        Agent(**{"protocol": "runagent", "key_env": "", **settings_of_agent}).begin("Why?")
+    said = str(caught.value)
+    assert words in said
+    assert "sk-live" not in said
+
+
+def test_secret_headers_are_not_shown() -> None:
+    """A header whose name says that it is a secret prints as stars."""
+    agent = Agent(
+        protocol="runagent", key_env="", base_url="http://127.0.0.1:1", headers={"X-Token": "t", "X-Mine": "m"}
+    )
+    shown = {name: str(value) for name, value in agent.request("Why?").headers.items()}
+    assert (shown["X-Token"], shown["X-Mine"]) == ("***", "m")
+
+
+def test_the_embedded_agents_settings_hold() -> None:
+    """A base_url that is given to `demo` is the one that is asked."""
+    assert Agent("demo", base_url="http://127.0.0.1:1").request("Why?").url.startswith("http://127.0.0.1:1/")
+
+
+@pytest.mark.parametrize("text", ["default = ['a']\n", "default = {}\n", "default = 1\n"])
+def test_a_default_that_is_no_name(text: str) -> None:
+    """A default of another type is one sentence."""
+    settings(text)
+    with pytest.raises(ConfigError, match="default"):
+        load_settings()
+
+
+@pytest.mark.parametrize("expression", ["(" * 5000, "1" + "+1" * 3000, "9" * 5000])
+def test_templates_without_end(expression: str) -> None:
+    """An expression that nobody could read is one sentence."""
+    with pytest.raises(PromptError):
+        render(f"{{{{ {expression} }}}}", {})
+
+
+def test_numbers_that_json_cannot_say() -> None:
+    """A number beyond all bounds is text, not a null on the wire."""
+    assert parse_options("-p a=1e999").parameters == {"a": "1e999"}

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from agent_magic._agent import Agent
 from agent_magic._keys import Secret
 from agent_magic._request import AgentRequest
 from agent_magic._run import Run
@@ -421,3 +422,113 @@ def test_every_lower_error_is_mapped() -> None:
     for kind in [*leaves(httpx.TransportError), httpx.DecodingError]:
         sentence = _reason(kind("words"), "host.example", Policy())
         assert "host.example" in sentence
+
+
+class TestReviewed:
+    """Faults that were found by looking hard; each had a run of its own first."""
+
+    KEY = "sk-marked/0123456789"
+
+    @pytest.mark.parametrize(
+        "sent",
+        [
+            event_stream(("error", {"error": f"bad key {KEY}", "code": "X"})),
+            event_stream(("chunk", f"{KEY}")),
+            event_stream(("chunk", {"content": [KEY]})),
+        ],
+    )
+    def test_an_echo_in_the_stream_is_struck_out(self, sent: bytes) -> None:
+        """A key that the stream itself echoes stands in no error, neither in its words nor in its data."""
+        with serving(says(sent)) as server:
+            run = run_against(server.url, RunAgent(), FAST, key=Secret(self.KEY))
+        error = run.transcript.error
+        assert error is not None
+        assert "0123456789" not in str(error) + repr(vars(error)) + repr(run.transcript.events)
+
+    def test_an_escaped_echo_is_struck_out(self) -> None:
+        """JSON may escape a slash; the key is struck out all the same."""
+        body = json.dumps({"detail": self.KEY}).replace("/", "\\/").encode()
+        with serving(statuses(("401 No", body, []))) as server:
+            run = run_against(server.url, RunAgent(), FAST, key=Secret(self.KEY))
+        assert "0123456789" not in str(run.transcript.error)
+
+    def test_this_machine_is_asked_without_a_proxy(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A company's proxy has nothing to do with a server on loopback, and does not get its key."""
+        with serving(says(b"")) as proxy, serving(says(stream_from(0))) as server:
+            for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+                monkeypatch.setenv(name, proxy.url)
+            run = run_against(server.url, RunAgent(), FAST, key=Secret(self.KEY))
+            assert proxy.requests == []
+        assert run.transcript.status == "done"
+
+    def test_a_proxy_that_cannot_be(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A proxy setting that no request could use is one sentence."""
+        monkeypatch.setenv("HTTPS_PROXY", "nonsense://x")
+        run = run_against("https://192.0.2.1", RunAgent(), FAST)
+        assert isinstance(run.transcript.error, ConfigError)
+
+    def test_you_is_never_asked_twice_after_an_event(self) -> None:
+        """Any event at all means that a paid run has begun."""
+        begun = event_stream(("response.output_item.added", {"response": {"output_index": 0}}))
+        with serving(says(begun)) as server:
+            run = run_against(server.url, You(), FAST)
+        assert isinstance(run.transcript.error, StreamLost)
+        assert len(server.requests) == 1
+
+    def test_a_resumed_request_that_is_answered_whole(self) -> None:
+        """A JSON reply to a resumed request takes the place of the part that had come."""
+
+        def script(connection: socket.socket, _request: bytes, number: int) -> None:
+            whole = json.dumps({"result": "Once upon a time."}).encode()
+            connection.sendall(
+                head("application/json") + whole if number else head() + stream_from(0, end=False, pieces=PIECES[:2])
+            )
+
+        with serving(script) as server:
+            run = run_against(server.url, RunAgent(), FAST)
+        assert (run.transcript.status, run.transcript.text) == ("done", "Once upon a time.")
+
+    @pytest.mark.parametrize("extra", [["Content-Length: 1000"], ["Content-Encoding: gzip"]])
+    def test_a_refusal_with_a_broken_body_is_a_refusal(self, extra: list[str]) -> None:
+        """A 401 is a 401 whatever its body does."""
+        with serving(statuses(("401 No", b"broken", extra))) as server:
+            run = run_against(server.url, RunAgent(), FAST)
+        assert isinstance(run.transcript.error, AuthError)
+        assert len(server.requests) == 1
+
+    def test_a_first_chunk_that_is_not_the_first(self) -> None:
+        """A server that was asked for the beginning and sends the middle has lost the beginning; that is said."""
+
+        def script(connection: socket.socket, _request: bytes, number: int) -> None:
+            connection.sendall(head() + (stream_from(3) if number else event_stream(("start", {"session_id": "s"}))))
+
+        with serving(script) as server:
+            run = run_against(server.url, RunAgent(), FAST)
+        assert run.transcript.text == "time."
+        assert run.transcript.notices == ["Chunks 0 to 2 are missing here: the server skipped them."]
+
+    def test_the_variable_that_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A refused key is named by the variable that it came from."""
+        monkeypatch.setenv("MY_KEY", "k")
+        with serving(statuses(("401 No", b"", []))) as server:
+            result, _ = Agent(protocol="runagent", base_url=server.url, key_env="MY_KEY").begin("Why?")
+            result.wait(20)
+        assert "MY_KEY" in str(result.error)
+
+    def test_a_wait_in_the_body_of_a_503(self) -> None:
+        """A wait that the body names holds for every status that is retried."""
+        with serving(statuses(("503 No", b'{"error": {"retry_after": 0.5}}', []))) as server:
+            run = run_against(server.url, RunAgent(), FAST)
+        assert [event.delay for event in run.transcript.events if isinstance(event, Retrying)] == [0.5]
+
+    def test_words_of_a_server_are_one_short_line(self) -> None:
+        """Whatever an agent says of its failure, the error is one line of a readable length, and steers nothing."""
+        hostile = "a\x1b]0;pwn\x07\nline2\n" + "x" * 100_000
+        with serving(says(event_stream(("error", {"error": hostile, "code": "X"})))) as server:
+            run = run_against(server.url, RunAgent(), FAST)
+        error = run.transcript.error
+        assert isinstance(error, AgentError)
+        (line,) = error._render_traceback_()
+        assert len(line) < 1000
+        assert not set(line) & set("\x1b\x07\n")
+        assert error.message == hostile

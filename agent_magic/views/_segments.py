@@ -17,9 +17,10 @@ from agent_magic.views._markdown import top_level_starts
 
 __all__ = ["Budget", "Segments", "settled"]
 
-COUNT = 24
+# JupyterLab folds a cell's outputs from the 51st on; the bar is one of them.
+COUNT = 40
 LEAST = 2048
-SHARE = 5
+SHARE = 10
 # A mark that has waited this long for its other half is shown as it is: it was no markup.
 LONGEST_WAIT = 400
 
@@ -35,7 +36,7 @@ HALF_MARK = re.compile(r"(?:[\\!<]|[`*_~$]+|&[#\w]{0,10}|<[^<>\s]{0,100})$")
 class Budget:
     """When the next paint may be. `rate` in bytes a second, `overhead` in bytes a message."""
 
-    def __init__(self, rate: float = 30_000, frames: float = 12, overhead: int = 700) -> None:
+    def __init__(self, rate: float = 28_000, frames: float = 12, overhead: int = 1000) -> None:
         self._rate = rate
         self._frame = 1 / frames
         self._overhead = overhead

@@ -82,23 +82,22 @@ class NotebookView(HeadlessView):
         self._painted = ""
 
     def open(self) -> None:
-        """Make all displays, and the bar below them."""
+        """Make all displays; the bar follows below them, behind text that is there already."""
         for name in self._names:
             display({"text/markdown": ""}, raw=True, display_id=name)
-        self._bar.open()
 
     def show(self) -> float:
         """Paint what has changed, as far as the budget of bytes allows."""
         now = monotonic()
+        if self._budget.wait(now) <= 0 and (text := self._transcript.text) != self._painted:
+            self._budget.spend(now, self._paint(text))
         if now >= self._bar_due or self._bar.is_stale():
             self._bar.show()
             self._bar_due = now + BAR_SECONDS
-        wait = self._budget.wait(now)
-        text = self._transcript.text
-        if wait <= 0 and text != self._painted:
-            self._budget.spend(now, self._paint(text))
-            wait = self._budget.wait(now)
-        return max(0.005, min(wait, self._bar_due - now) if text != self._painted or wait > 0 else self._bar_due - now)
+        due = [self._bar_due - now]
+        if self._budget.wait(now) > 0:
+            due.append(self._budget.wait(now))
+        return max(0.005, min(due))
 
     def close(self) -> None:
         """Swap everything for the two final outputs, in one frame, and leave no model behind."""
@@ -111,7 +110,7 @@ class NotebookView(HeadlessView):
         for place, segment in self._segments.update(text):
             shown = inert(segment, images=self._images)
             update_display({"text/markdown": shown}, raw=True, display_id=self._names[place])
-            size += len(shown.encode("utf-8", "replace")) + 700
+            size += len(shown.encode("utf-8", "replace"))
         self._painted = text
         return size
 
@@ -126,12 +125,13 @@ class _Bar:
         self._doing = ""
         self._models: list[Any] = []
 
-    def open(self) -> None:
+    def _open(self) -> None:
         """Make the widgets and display them."""
         from ipywidgets import HTML, Button, HBox, Layout
 
-        self._label = HTML(layout=Layout(margin="0 0 0 8px", min_width="0", flex="1 1 auto"))
-        self._progress = HTML(layout=Layout(margin="0 0 0 8px", flex="0 0 auto"))
+        quiet = {"font_size": "0.85em"}
+        self._label = HTML(self._says(), style=quiet, layout=Layout(margin="0 0 0 8px", min_width="0", flex="1 1 auto"))
+        self._progress = HTML(self._moves(), layout=Layout(margin="0 0 0 8px", flex="0 0 auto"))
         children: list[Any] = [self._progress, self._label]
         if self._has_button:
             stop = Button(
@@ -143,25 +143,31 @@ class _Bar:
             stop.on_click(self._stop)
             self._button = stop
             children.insert(0, stop)
-        self._box = HBox(children, layout=Layout(align_items="center", min_height="28px"))
-        self._models = [self._box, *children]
-        self.show()
-        display(self._box)
+        box = HBox(children, layout=Layout(align_items="center", min_height="28px"))
+        self._models = [box, *children]
+        display(box)
 
     def is_stale(self) -> bool:
         """Whether the agent does something else than the bar says."""
-        return self._transcript_state() != self._doing
+        return self._state() != self._doing
 
     def show(self) -> None:
         """Say what is going on now."""
-        self._doing = self._transcript_state()
+        self._doing = self._state()
+        if not self._models:
+            self._open()
+            return
+        self._progress.value = self._moves()  # a value that is the same is not sent
+        self._label.value = self._says()
+
+    def _says(self) -> str:
+        return f'<span style="opacity: 0.75">{" · ".join(escape(part) for part in self._caption.live())}</span>'
+
+    def _moves(self) -> str:
+        """A progress bar; without a value it moves by itself, as the browser draws it."""
         fraction = self._run.transcript.fraction
         value = "" if fraction is None else f' value="{fraction:.3f}"'
-        progress = f'<progress{value} style="{PROGRESS_STYLE}" aria-label="Progress"></progress>'
-        if self._progress.value != progress:
-            self._progress.value = progress
-        parts = " · ".join(escape(part) for part in self._caption.live())
-        self._label.value = f'<div style="{LINE_STYLE}">{parts}</div>'
+        return f'<progress{value} style="{PROGRESS_STYLE}" aria-label="Progress"></progress>'
 
     def close(self) -> None:
         """Close every model, with the layouts and styles that closing a widget leaves behind."""
@@ -171,7 +177,7 @@ class _Bar:
                     part.close()
         self._models = []
 
-    def _transcript_state(self) -> str:
+    def _state(self) -> str:
         return self._run.transcript.doing if self._run.transcript.retry_at is None else "retry"
 
     def _stop(self, _button: object) -> None:

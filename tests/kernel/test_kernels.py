@@ -102,6 +102,15 @@ def test_failure(kernel: Kernel) -> None:
     assert kernel.evaluate("answer.status, answer.error.code, answer.text != ''") == "('failed', 'STREAM_ERROR', True)"
 
 
+def test_two_failures_in_one_cell(kernel: Kernel) -> None:
+    """Failures that a cell catches leave the kernel's own settings as they were."""
+    usual = kernel.evaluate("get_ipython().kernel.stop_on_error_timeout")
+    nested = "get_ipython().run_cell('%%agent -p fail=402\\nWhy?')\n"
+    assert kernel.run(nested * 2).status == "ok"
+    assert kernel.evaluate("get_ipython().kernel.stop_on_error_timeout") == usual
+    assert kernel.run("1").printed == ""
+
+
 def test_a_failure_before_any_text(kernel: Kernel) -> None:
     """Without text there is no empty answer: the line and the error."""
     cell = kernel.run("%%agent -p fail=402\nWhy?")
@@ -136,6 +145,7 @@ FORMS = {
     "capture of time": "%%capture cap\n%%time\n%%agent -o form\nWhy?",
     "run_cell": "get_ipython().run_cell('%%agent -o form\\nWhy?').raise_error()",
     "run_cell in run_cell": "get_ipython().run_cell(\"get_ipython().run_cell('%%agent -o form\\\\nWhy?')\").raise_error()",
+    "behind an empty cell": "get_ipython().run_cell('')\nget_ipython().run_cell('%%agent -o form\\nWhy?').raise_error()",
     "run_cell_magic": "result = get_ipython().run_cell_magic('agent', '-o form', 'Why?')",
     "run_cell_magic, awaited": "get_ipython().run_cell_magic('agent', '-o form', 'Why?')",
     "function": "def ask():\n    get_ipython().run_cell_magic('agent', '-o form', 'Why?')\nask()",

@@ -115,3 +115,21 @@ def test_a_pipe(rich: bool, tmp_path: Path) -> None:
     assert done.stdout.startswith("## You asked: Why?")
     assert done.stdout.endswith("the same cell asks it instead.\n")
     assert done.stderr.startswith("demo · done · ")
+
+
+def test_a_pipe_is_told_when_the_answer_changes(capsys: pytest.CaptureFixture[str]) -> None:
+    """Text that comes before text that was written cannot be put there; the pipe gets the whole again, and is told."""
+    from agent_magic._request import AgentRequest
+    from agent_magic._run import Run
+    from agent_magic._stream import Policy
+    from agent_magic.events import Text
+
+    run = Run(RunAgent(), AgentRequest("Why?", "http://127.0.0.1:1", "demo"), Policy(), "test")
+    view = PlainView(run, Caption(run, "answer"))
+    run.transcript.apply(Text(text="BBB", item=1))
+    view.show()
+    run.transcript.apply(Text(text="AAA", item=0))
+    view.close()
+    written = capsys.readouterr().out
+    assert written.startswith("BBB")
+    assert written.endswith("so far:]\n\nAAABBB\n")

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent_magic.demo._answers import Answer
-from agent_magic.views._segments import Budget, Segments, settled
+from agent_magic.views._segments import COUNT, Budget, Segments, settled
 
 LONG = "\n".join(
     Answer(f"Question {number} about {'many ' * number}things?", []).text.replace("## ", "#" * (number % 3 + 1) + " ")
@@ -17,7 +17,7 @@ LONG = "\n".join(
 
 def grow(text: str, step: int) -> tuple[list[str], list[list[tuple[int, str]]]]:
     """The segments after `text` has grown by `step` characters at a time, and each update."""
-    segments, shown, updates = Segments(), [""] * 24, []
+    segments, shown, updates = Segments(), [""] * COUNT, []
     for end in range(step, len(text) + step, step):
         update = segments.update(text[:end])
         updates.append(update)
@@ -117,7 +117,7 @@ def test_any_text_is_settled_to_a_part_of_it(text: str) -> None:
 @given(st.lists(st.text(alphabet="ab *_`[]()|-#>\n$~&<!1.", max_size=400), max_size=30))
 def test_any_growth_keeps_what_was_shown(pieces: list[str]) -> None:
     """Whatever grows, the segments stay a beginning of the text, in order, and each only grows."""
-    segments, shown, text = Segments(), [""] * 24, ""
+    segments, shown, text = Segments(), [""] * COUNT, ""
     for piece in pieces:
         text += piece
         for place, content in segments.update(text):
