@@ -23,6 +23,7 @@ from agent_magic.views._segments import COUNT, Budget, Segments
 __all__ = ["HeadlessView", "NotebookView"]
 
 BAR_SECONDS = 0.5
+FURNISH_SECONDS = 0.15
 LINE_STYLE = (
     "color: var(--jp-ui-font-color2, var(--vscode-descriptionForeground, #757575)); font-size: 0.85em; "
     "font-family: var(--jp-ui-font-family, system-ui, sans-serif); line-height: 28px; min-height: 28px; "
@@ -80,17 +81,26 @@ class NotebookView(HeadlessView):
         self._bar = _Bar(run, caption, button=button)
         self._bar_due = 0.0
         self._painted = ""
+        self._is_furnished = False
+        self._furnish_at = 0.0
 
     def open(self) -> None:
-        """Make all displays; the bar follows below them, behind text that is there already."""
-        for name in self._names:
-            display({"text/markdown": ""}, raw=True, display_id=name)
+        """Make the first display; the others and the bar follow, behind the first text or after a moment.
+
+        To make them takes some tens of milliseconds, and text that is there should not wait for that.
+        """
+        self._furnish_at = monotonic() + FURNISH_SECONDS
+        self._make(self._names[:1])
 
     def show(self) -> float:
         """Paint what has changed, as far as the budget of bytes allows."""
         now = monotonic()
         if self._budget.wait(now) <= 0 and (text := self._transcript.text) != self._painted:
             self._budget.spend(now, self._paint(text))
+        if not self._is_furnished:
+            if not self._painted and now < self._furnish_at:
+                return self._furnish_at - now
+            self._furnish()
         if now >= self._bar_due or self._bar.is_stale():
             self._bar.show()
             self._bar_due = now + BAR_SECONDS
@@ -105,9 +115,19 @@ class NotebookView(HeadlessView):
         super().close()
         self._bar.close()
 
+    def _furnish(self) -> None:
+        self._make(self._names[1:])
+        self._is_furnished = True
+
+    def _make(self, names: list[str]) -> None:
+        for name in names:
+            display({"text/markdown": ""}, raw=True, display_id=name)
+
     def _paint(self, text: str) -> int:
         size = 0
         for place, segment in self._segments.update(text):
+            if place and not self._is_furnished:
+                self._furnish()
             shown = inert(segment, images=self._images)
             update_display({"text/markdown": shown}, raw=True, display_id=self._names[place])
             size += len(shown.encode("utf-8", "replace"))
