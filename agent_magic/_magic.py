@@ -193,8 +193,10 @@ class _Question:
 
     def _end(self, run: Run, view: View) -> None:
         run.stop("interrupted")  # does nothing to a run that has ended
-        run.wait()
-        view.close()
+        try:
+            run.wait()
+        finally:  # also after a second Ctrl-C
+            view.close()
 
     def _raise(self, run: Run, *, interrupted: bool) -> None:
         error = run.transcript.error

@@ -13,14 +13,22 @@ from agent_magic.demo._app import make_app
 __all__ = ["DemoServer"]
 
 
+THREAD = "agent_magic demo"
+
+
+def _is_not_from_here(record: logging.LogRecord) -> bool:
+    return record.threadName != THREAD
+
+
 class DemoServer:
     """The embedded agent. `newline` ends a line of the stream, `delay_ms` is the pause before a piece."""
 
     def __init__(self, port: int = 0, key: str | None = None, newline: str = "\n", delay_ms: float = 15.0) -> None:
         self._port = port
         app = make_app(key, newline, delay_ms)
-        # A cut that a request asked for, and a client that left, are no news to the person at the notebook.
-        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        # A cut that a request asked for, and a client that left, are no news to the person at the notebook;
+        # what another server in this process has to say is left alone.
+        logging.getLogger("uvicorn.error").addFilter(_is_not_from_here)
         config = uvicorn.Config(app, http="h11", ws="none", lifespan="off", log_config=None, access_log=False)
         self._server = uvicorn.Server(config)
         self._thread: Thread | None = None
@@ -28,7 +36,7 @@ class DemoServer:
     def start(self) -> str:
         """Serve in a thread; returns the base URL. Requests are accepted at once."""
         listening = self._listen()
-        self._thread = Thread(target=self._server.run, args=([listening],), name="agent_magic demo", daemon=True)
+        self._thread = Thread(target=self._server.run, args=([listening],), name=THREAD, daemon=True)
         self._thread.start()
         return f"http://127.0.0.1:{listening.getsockname()[1]}"
 
