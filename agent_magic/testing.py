@@ -226,10 +226,17 @@ class ProtocolContract:
 
     def test_cut_at_random_places(self) -> None:
         """Sent in pieces of any length over a socket, the stream gives the same events."""
-        for seed in range(20):
-            dice = random.Random(seed)
-            cuts = sorted(dice.sample(range(1, len(self.recorded)), dice.randint(1, 30)))
+        from hypothesis import HealthCheck, given, settings
+        from hypothesis import strategies as st
+
+        places = st.lists(st.integers(1, len(self.recorded) - 1), max_size=30, unique=True).map(sorted)
+
+        @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+        @given(places)
+        def check(cuts: list[int]) -> None:
             self._check_pieces([self.recorded[a:b] for a, b in zip([0, *cuts], [*cuts, None], strict=True)])
+
+        check()
 
     def _check_pieces(self, pieces: Sequence[bytes]) -> None:
         with ScriptedServer(says(*pieces)) as server:
