@@ -23,6 +23,7 @@ __all__ = ["AwaitedCells", "Clicks", "abort_queue", "can_be_clicked"]
 CALL = "get_ipython().run_cell_magic('agent', "
 # No line that a person types holds a NUL.
 MARK = "\0awaited\0"
+SETTLE_SECONDS = 0.05
 # Kernels that are set to abort their queue, until their next cell.
 _ABORTING: list[Any] = []
 
@@ -99,6 +100,7 @@ class Clicks:
         self._shell = shell
         self._stack = AsyncExitStack()
         self._poll: Callable[[int], Awaitable[None]] | None = None
+        self._message = _parent_message(shell)
 
     async def __aenter__(self) -> Self:
         if _needs_polling():
@@ -109,6 +111,19 @@ class Clicks:
 
     async def __aexit__(self, *error: object) -> None:
         await self._stack.aclose()
+
+    def settle(self) -> None:
+        """Call when a click has ended the cell: has the kernel say that this cell is over.
+
+        With a click as the last message, ipykernel 7.1 to 7.3 address the cell's last "idle" to the click
+        (seen on 7.3.0, with jupyter-ui-poll 1.1.0), and a front end would show the cell as running for
+        ever. So it is said once more, to the cell, when the kernel has answered it.
+        """
+        kernel = getattr(self._shell, "kernel", None)
+        if self._poll is None or kernel is None or _ipykernel() < (7, 0):
+            return
+        loop = asyncio.get_running_loop()
+        loop.call_later(SETTLE_SECONDS, kernel._publish_status, "idle", "shell", self._message)
 
     async def wait(self, news: asyncio.Event, seconds: float) -> None:
         """Wait for `news`, at most `seconds`, with clicks coming through."""
@@ -122,13 +137,18 @@ class Clicks:
 
 
 def _needs_polling() -> bool:
+    return _ipykernel() < (7, 4)
+
+
+def _ipykernel() -> tuple[int, int]:
+    """The version of ipykernel; another kernel counts as the newest."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:
         major, minor = version("ipykernel").split(".")[:2]
-    except PackageNotFoundError:  # another kernel than ipykernel
-        return False
-    return (int(major), int(minor)) < (7, 4)
+    except PackageNotFoundError:
+        return (99, 0)
+    return (int(major), int(minor))
 
 
 def _parent_message(shell: InteractiveShell) -> dict[str, Any]:

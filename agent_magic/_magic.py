@@ -161,9 +161,10 @@ class _Question:
         news = asyncio.Event()
         forget = run.notify(news)
         interrupted = False
+        clicks = Clicks(self._shell)
         try:
             view.open()
-            async with Clicks(self._shell) as clicks:
+            async with clicks:
                 while not run.is_over:
                     news.clear()
                     await clicks.wait(news, view.show())
@@ -172,6 +173,8 @@ class _Question:
         finally:
             forget()
             self._end(run, view)
+            if run.transcript.status == "stopped":
+                clicks.settle()
         self._raise(run, interrupted=interrupted)
 
     def _block(self, run: Run, view: View) -> None:

@@ -74,6 +74,17 @@ def test_stop(kernel: Kernel, subshell: bool) -> None:
     assert following.printed == "stopped None True\n"
 
 
+def test_stop_with_nothing_behind_it(kernel: Kernel) -> None:
+    """A cell that is stopped is over for the front end too, when no other message follows the click."""
+    for _ in range(3):
+        cell = kernel.send(SLOW)
+        writing(kernel, cell)
+        assert cell.button is not None
+        kernel.click(cell.button)
+        kernel.wait_for(cell)
+        assert (cell.status, outputs(cell)) == ("ok", ["text/markdown", "text/html"])
+
+
 def test_interrupt(kernel: Kernel) -> None:
     """An interrupt is one line, keeps the partial, and aborts the cells that were queued before it."""
     cell, queued = kernel.send(SLOW), kernel.send("1/0")
