@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,7 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def _has_words(cell: Cell) -> bool:
-    return "word word" in cell.painted
+    return "word word" in cell.painted and cell.button is not None
 
 
 def _has_length(values: list[float], length: int) -> bool:
@@ -86,15 +86,16 @@ def stop_rows() -> Iterator[Row]:
             connection.sendall(head() + event_stream(("start", {"session_id": "s"})))
             connection.settimeout(0.02)
             index = 0
-            while True:
-                connection.sendall(chunk("word ", index))
-                index += 1
-                try:
-                    if not connection.recv(1):
-                        gone.append(time.monotonic())
-                        return
-                except TimeoutError:
-                    pass
+            try:
+                while True:
+                    connection.sendall(chunk("word ", index))
+                    index += 1
+                    with suppress(TimeoutError):
+                        if not connection.recv(1):
+                            break
+            except OSError:  # the send saw it first
+                pass
+            gone.append(time.monotonic())
 
         seen, ended = [], []
         with serving(endless) as server, kernel_of(version) as kernel, agent_of(kernel, server.url):

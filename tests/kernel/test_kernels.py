@@ -55,6 +55,14 @@ def test_an_answer_streams_in_and_lands_in_the_variable(kernel: Kernel) -> None:
     assert following.printed == f"done True {len(answer['data']['text/plain'])}\n"
 
 
+def stop_button(kernel: Kernel, cell: Cell) -> str:
+    """The Stop button of a cell that has shown text; the text does not wait for it."""
+    writing(kernel, cell)
+    kernel.read_until(lambda: cell.button)
+    assert cell.button is not None
+    return cell.button
+
+
 @pytest.mark.parametrize("subshell", [False, True], ids=["main", "subshell"])
 def test_stop(kernel: Kernel, subshell: bool) -> None:
     """A click on Stop ends the cell well, and the cells behind it run."""
@@ -65,9 +73,7 @@ def test_stop(kernel: Kernel, subshell: bool) -> None:
         return
     cell = kernel.send(SLOW)
     following = kernel.send("print(answer.status, answer.error, answer.text != '')")
-    writing(kernel, cell)
-    assert cell.button is not None
-    kernel.click(cell.button, subshell=subshell)
+    kernel.click(stop_button(kernel, cell), subshell=subshell)
     kernel.wait_for(cell, following)
     assert (cell.status, outputs(cell)) == ("ok", ["text/markdown", "text/html"])
     assert "stopped" in cell.outputs[1]["data"]["text/plain"]
@@ -78,9 +84,7 @@ def test_stop_with_nothing_behind_it(kernel: Kernel) -> None:
     """A cell that is stopped is over for the front end too, when no other message follows the click."""
     for _ in range(3):
         cell = kernel.send(SLOW)
-        writing(kernel, cell)
-        assert cell.button is not None
-        kernel.click(cell.button)
+        kernel.click(stop_button(kernel, cell))
         kernel.wait_for(cell)
         assert (cell.status, outputs(cell)) == ("ok", ["text/markdown", "text/html"])
 
