@@ -18,8 +18,8 @@ import json
 import random
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, ClassVar, Self
 
 from msgspec.structs import asdict
@@ -32,7 +32,16 @@ from agent_magic.errors import ProtocolError
 from agent_magic.events import AgentEvent, Done, Failed, ServerSentEvent, Unknown
 from agent_magic.protocols import AgentProtocol
 
-__all__ = ["ProtocolContract", "ScriptedServer", "event_stream", "fold", "run_against", "split_events"]
+__all__ = [
+    "ProtocolContract",
+    "ScriptedServer",
+    "event_stream",
+    "fold",
+    "head",
+    "run_against",
+    "says",
+    "split_events",
+]
 
 
 def split_events(recorded: bytes) -> list[ServerSentEvent]:
@@ -185,13 +194,6 @@ def run_against(url: str, protocol: AgentProtocol, policy: Policy | None = None,
         run.stop()
         raise TimeoutError("the run did not end within 60 s")
     return run
-
-
-@contextmanager
-def serving(script: Script) -> Iterator[ScriptedServer]:
-    """A `ScriptedServer` for the length of a block."""
-    with ScriptedServer(script) as server:
-        yield server
 
 
 class ProtocolContract:

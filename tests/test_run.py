@@ -22,7 +22,7 @@ from agent_magic._stream import Policy
 from agent_magic.errors import AgentError, StreamLost
 from agent_magic.events import Done, Text
 from agent_magic.protocols.runagent import RunAgent
-from agent_magic.testing import event_stream, head, says, serving
+from agent_magic.testing import ScriptedServer, event_stream, head, says
 
 
 def endless(server: Any, connection: socket.socket) -> None:
@@ -42,7 +42,7 @@ def begun(url: str) -> tuple[AgentResult, Run]:
 
 def test_stop_closes_the_socket() -> None:
     """Stop ends the run with what had arrived, and the server sees the client go."""
-    with serving(lambda connection, _request, _number: endless(server, connection)) as server:
+    with ScriptedServer(lambda connection, _request, _number: endless(server, connection)) as server:
         result, run = begun(server.url)
         assert (result.status, result.text) == ("running", "a")
         run.stop()
@@ -55,7 +55,7 @@ def test_stop_closes_the_socket() -> None:
 
 def test_stop_before_the_connection() -> None:
     """A run that is stopped at once ends as stopped."""
-    with serving(lambda connection, _request, _number: endless(server, connection)) as server:
+    with ScriptedServer(lambda connection, _request, _number: endless(server, connection)) as server:
         run = Run(RunAgent(), AgentRequest("Why?", server.url, "demo"), Policy(), "test")
         run.stop()
         run.start()
@@ -65,7 +65,7 @@ def test_stop_before_the_connection() -> None:
 
 def test_stop_during_a_wait() -> None:
     """A stop does not wait for a retry."""
-    with serving(says(event_stream(("start", {"session_id": "s"})))) as server:
+    with ScriptedServer(says(event_stream(("start", {"session_id": "s"})))) as server:
         run = Run(RunAgent(), AgentRequest("Why?", server.url, "demo"), Policy(backoff=60), "test")
         waiting = threading.Event()
         run.listen(lambda: waiting.set() if run.transcript.retry_at else None)
@@ -91,7 +91,7 @@ def test_stop_from_many_threads_at_once(demo_url: str) -> None:
 def test_a_failed_result_pickles_with_its_error() -> None:
     """A finished result pickles and copies, its error and its fields too."""
     failed = {"error": "No", "code": "STREAM_ERROR"}
-    with serving(says(event_stream(("chunk", {"content": "a"}), ("error", failed)))) as server:
+    with ScriptedServer(says(event_stream(("chunk", {"content": "a"}), ("error", failed)))) as server:
         result, _ = Agent(protocol="runagent", base_url=server.url, key_env="").begin("Why?")
         result.wait(10)
     for twin in (pickle.loads(pickle.dumps(result)), copy.deepcopy(result)):
@@ -103,7 +103,7 @@ def test_a_failed_result_pickles_with_its_error() -> None:
 
 def test_a_running_result_does_not_pickle() -> None:
     """A result that still grows says how to pickle it."""
-    with serving(lambda connection, _request, _number: endless(server, connection)) as server:
+    with ScriptedServer(lambda connection, _request, _number: endless(server, connection)) as server:
         result, run = begun(server.url)
         with pytest.raises(pickle.PicklingError, match="wait"):
             pickle.dumps(result)
@@ -112,7 +112,7 @@ def test_a_running_result_does_not_pickle() -> None:
 
 def test_wait_with_a_limit() -> None:
     """`wait` with a limit raises TimeoutError, and the run goes on."""
-    with serving(lambda connection, _request, _number: endless(server, connection)) as server:
+    with ScriptedServer(lambda connection, _request, _number: endless(server, connection)) as server:
         result, run = begun(server.url)
         with pytest.raises(TimeoutError):
             result.wait(0.01)
@@ -143,14 +143,14 @@ def test_leaving_a_stream_closes_the_connection() -> None:
                 break
         await events.aclose()  # type: ignore[attr-defined]
 
-    with serving(lambda connection, _request, _number: endless(server, connection)) as server:
+    with ScriptedServer(lambda connection, _request, _number: endless(server, connection)) as server:
         asyncio.run(first_text(server.url))
         assert server.disconnected.wait(10)
 
 
 def test_ask_raises_what_made_it_fail() -> None:
     """From Python a failure is an exception."""
-    with serving(says(b"")) as server, pytest.raises(StreamLost):
+    with ScriptedServer(says(b"")) as server, pytest.raises(StreamLost):
         Agent(protocol="runagent", base_url=server.url, key_env="", retries=0).ask("Why?")
 
 
@@ -190,10 +190,10 @@ def test_json_of_an_answer() -> None:
     """`json()` reads the answer, or the one JSON block in it; else it says so."""
     answers = {'{"a": 1}': {"a": 1}, "Here:\n```json\n[1, 2]\n```\n": [1, 2]}
     for text, value in answers.items():
-        with serving(says(event_stream(("chunk", {"content": text}), ("done", {})))) as server:
+        with ScriptedServer(says(event_stream(("chunk", {"content": text}), ("done", {})))) as server:
             result = Agent(protocol="runagent", base_url=server.url, key_env="").ask("Why?")
         assert result.json() == value
-    with serving(says(event_stream(("chunk", {"content": "no"}), ("done", {})))) as server:
+    with ScriptedServer(says(event_stream(("chunk", {"content": "no"}), ("done", {})))) as server:
         result = Agent(protocol="runagent", base_url=server.url, key_env="").ask("Why?")
     with pytest.raises(Exception, match="not JSON"):
         result.json()

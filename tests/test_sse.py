@@ -16,7 +16,7 @@ import zstandard
 from agent_magic._stream import Policy
 from agent_magic.errors import LimitReached, ProtocolError
 from agent_magic.protocols.runagent import RunAgent
-from agent_magic.testing import event_stream, run_against, says, serving
+from agent_magic.testing import ScriptedServer, event_stream, run_against, says
 
 DONE = b"event: done\ndata: {}\n\n"
 Seen = list[tuple[str, str, str]]
@@ -24,7 +24,7 @@ Seen = list[tuple[str, str, str]]
 
 def seen(*parts: bytes, content_type: str = "text/event-stream", extra: Sequence[str] = ()) -> Seen:
     """The events that a run saw before its end, as (event, data, id); "" stands for the default, ``message``."""
-    with serving(says(*parts, DONE, content_type=content_type, extra=extra)) as server:
+    with ScriptedServer(says(*parts, DONE, content_type=content_type, extra=extra)) as server:
         run = run_against(server.url, RunAgent())
     assert run.transcript.status == "done", run.transcript.error
     sent = [event.sent for event in run.transcript.events if event.sent is not None]
@@ -101,7 +101,7 @@ def test_a_character_split_between_reads() -> None:
 
 def test_an_unfinished_event_is_not_dispatched() -> None:
     """What stands behind the last empty line is no event."""
-    with serving(says(b"data: x\n\ndata: y\n")) as server:
+    with ScriptedServer(says(b"data: x\n\ndata: y\n")) as server:
         run = run_against(server.url, RunAgent(), Policy(retries=0))
     assert [event.sent.data for event in run.transcript.events if event.sent] == ["x"]
     assert run.transcript.status == "failed"
@@ -121,14 +121,14 @@ def test_compressed(coding: str, compress: type) -> None:
     stream = event_stream(("chunk", {"content": "é" * 2000}), ("done", {}))
     packed = compress(stream)
     for parts in ([packed], [packed[place : place + 1] for place in range(len(packed))]):
-        with serving(says(*parts, extra=[f"Content-Encoding: {coding}"])) as server:
+        with ScriptedServer(says(*parts, extra=[f"Content-Encoding: {coding}"])) as server:
             run = run_against(server.url, RunAgent())
         assert (run.transcript.status, run.transcript.text) == ("done", "é" * 2000)
 
 
 def test_an_event_is_shown_before_the_next_one_arrives() -> None:
     """Compressed or not, with any line end, an event is decoded when its last byte is there."""
-    with serving(says(b"event: start\rdata: {}\r\r")) as server:
+    with ScriptedServer(says(b"event: start\rdata: {}\r\r")) as server:
         run = run_against(server.url, RunAgent(), Policy(retries=0))
     assert run.transcript.first_event is not None
 
@@ -136,21 +136,21 @@ def test_an_event_is_shown_before_the_next_one_arrives() -> None:
 @pytest.mark.parametrize("stream", [b"data: " + b"x" * 3000, b"data: " + b"x" * 3000 + b"\n\n", b"data: x\n" * 500])
 def test_an_event_without_end_is_refused(stream: bytes) -> None:
     """An event larger than the limit ends the run while it still arrives."""
-    with serving(says(stream, DONE)) as server:
+    with ScriptedServer(says(stream, DONE)) as server:
         run = run_against(server.url, RunAgent(), Policy(max_event=2000))
     assert isinstance(run.transcript.error, LimitReached)
 
 
 def test_many_events_in_one_read_are_not_one_event() -> None:
     """The limit is on one event, not on what happens to arrive together."""
-    with serving(says(b"data: x\n\n" * 5000, DONE)) as server:
+    with ScriptedServer(says(b"data: x\n\n" * 5000, DONE)) as server:
         run = run_against(server.url, RunAgent(), Policy(max_event=2000))
     assert run.transcript.status == "done"
 
 
 def test_a_page_is_no_stream() -> None:
     """HTML with status 200 is said to be no event stream, and kept."""
-    with serving(says(b"<html>login</html>", content_type="text/html; charset=utf-8")) as server:
+    with ScriptedServer(says(b"<html>login</html>", content_type="text/html; charset=utf-8")) as server:
         run = run_against(server.url, RunAgent())
     error = run.transcript.error
     assert isinstance(error, ProtocolError)

@@ -32,7 +32,7 @@ from agent_magic.events import Connecting, Retrying
 from agent_magic.protocols import AgentProtocol
 from agent_magic.protocols.runagent import RunAgent
 from agent_magic.protocols.you import You
-from agent_magic.testing import Script, event_stream, head, run_against, says, serving
+from agent_magic.testing import Script, ScriptedServer, event_stream, head, run_against, says
 
 PIECES = ["Once ", "upon ", "a ", "time", "."]
 FAST = Policy(timeout=5, backoff=0, max_wait=1)
@@ -75,7 +75,7 @@ def test_cut_at_every_byte(back: int) -> None:
     whole = stream_from(0)
     first_event_end = whole.index(b"\n\n") + 2
     for cut in range(first_event_end, len(whole) - 1, 3):
-        with serving(resuming([cut], back)) as server:
+        with ScriptedServer(resuming([cut], back)) as server:
             run = run_against(server.url, RunAgent(), FAST)
         assert (run.transcript.status, run.transcript.text) == ("done", "Once upon a time."), cut
         assert run.transcript.notices == []
@@ -85,7 +85,7 @@ def test_progress_renews_the_budget() -> None:
     """A server that loses every connection, but goes on each time, is asked more often than `retries`."""
     ends = [index for index in range(len(stream_from(0))) if stream_from(0)[:index].endswith(b"\n\n")]
     one_chunk_each = [ends[1]] * (len(PIECES) - 1)
-    with serving(resuming(one_chunk_each)) as server:
+    with ScriptedServer(resuming(one_chunk_each)) as server:
         run = run_against(server.url, RunAgent(), Policy(timeout=5, backoff=0, retries=1))
     assert (run.transcript.status, run.transcript.text) == ("done", "Once upon a time.")
     assert len(server.requests) == len(PIECES)
@@ -93,7 +93,7 @@ def test_progress_renews_the_budget() -> None:
 
 def test_greetings_are_no_progress() -> None:
     """A server that greets and hangs up each time is not asked for ever."""
-    with serving(says(event_stream(("start", {"session_id": "s"})))) as server:
+    with ScriptedServer(says(event_stream(("start", {"session_id": "s"})))) as server:
         run = run_against(server.url, RunAgent(), FAST)
     assert isinstance(run.transcript.error, StreamLost)
     assert len(server.requests) == 1 + FAST.retries
@@ -110,7 +110,7 @@ def test_greetings_are_no_progress() -> None:
 )
 def test_what_cannot_be_resumed_is_not_asked_again(protocol: Any, sent: bytes) -> None:
     """Where the wire cannot resume, the partial is kept and the loss is said: no second, paid run."""
-    with serving(says(sent)) as server:
+    with ScriptedServer(says(sent)) as server:
         run = run_against(server.url, protocol, FAST)
     error = run.transcript.error
     assert isinstance(error, StreamLost)
@@ -124,7 +124,7 @@ def test_a_gap_after_a_resume_is_said() -> None:
     def script(connection: socket.socket, _request: bytes, number: int) -> None:
         connection.sendall(head() + (stream_from(0, end=False, pieces=PIECES[:2]) if number == 0 else stream_from(3)))
 
-    with serving(script) as server:
+    with ScriptedServer(script) as server:
         run = run_against(server.url, RunAgent(), FAST)
     assert run.transcript.text == "Once upon time."
     assert run.transcript.notices == ["Chunk 2 is missing here: the server skipped them."]
@@ -133,7 +133,7 @@ def test_a_gap_after_a_resume_is_said() -> None:
 @pytest.mark.parametrize("status", [408, 425, 429, 502, 503, 504])
 def test_not_now_is_asked_again(status: int) -> None:
     """Before the first event these statuses are retried, the same request each time."""
-    with serving(statuses((f"{status} No", b"{}", []))) as server:
+    with ScriptedServer(statuses((f"{status} No", b"{}", []))) as server:
         run = run_against(server.url, RunAgent(), FAST)
     assert (run.transcript.status, len(server.requests)) == ("done", 2)
     assert server.bodies()[0] == server.bodies()[1]
@@ -148,7 +148,9 @@ def test_not_now_is_asked_again(status: int) -> None:
 )  # fmt: skip
 def test_no_is_no(status: int, kind: type[AgentMagicError]) -> None:
     """No other status is retried; each is one sentence with the host."""
-    with serving(statuses((f"{status} No", b'{"detail": "because"}', ["Location: http://127.0.0.1:1/"]))) as server:
+    with ScriptedServer(
+        statuses((f"{status} No", b'{"detail": "because"}', ["Location: http://127.0.0.1:1/"]))
+    ) as server:
         run = run_against(server.url, RunAgent(), FAST)
     error = run.transcript.error
     assert type(error) is kind
@@ -173,7 +175,7 @@ def test_no_is_no(status: int, kind: type[AgentMagicError]) -> None:
 )  # fmt: skip
 def test_the_servers_words(body: bytes, words: str) -> None:
     """The message and the suggestion are shown, in whichever documented shape they come."""
-    with serving(statuses(("422 No", body, []))) as server:
+    with ScriptedServer(statuses(("422 No", body, []))) as server:
         run = run_against(server.url, RunAgent(), FAST)
     assert words in str(run.transcript.error)
     assert len(str(run.transcript.error)) < 700
@@ -190,7 +192,7 @@ def test_the_servers_words(body: bytes, words: str) -> None:
 )
 def test_a_wait_that_the_server_names(extra: list[str], body: bytes) -> None:
     """A named wait takes the place of the backoff, in each of its forms."""
-    with serving(statuses(("429 No", body, extra))) as server:
+    with ScriptedServer(statuses(("429 No", body, extra))) as server:
         run = run_against(server.url, RunAgent(), Policy(timeout=5, backoff=100))
     (retrying,) = [event for event in run.transcript.events if isinstance(event, Retrying)]
     assert (run.transcript.status, retrying.delay < 1) == ("done", True)
@@ -199,7 +201,7 @@ def test_a_wait_that_the_server_names(extra: list[str], body: bytes) -> None:
 @pytest.mark.parametrize("asked", ["100000", formatdate(time.time() + 10_000, usegmt=True), "9" * 400])
 def test_a_wait_that_is_too_long(asked: str) -> None:
     """A wait beyond max_wait is not waited for: the error names it."""
-    with serving(statuses(("429 No", b"{}", [f"Retry-After: {asked}"]))) as server:
+    with ScriptedServer(statuses(("429 No", b"{}", [f"Retry-After: {asked}"]))) as server:
         run = run_against(server.url, RunAgent(), FAST)
     error = run.transcript.error
     assert isinstance(error, RateLimited)
@@ -210,7 +212,7 @@ def test_a_wait_that_is_too_long(asked: str) -> None:
 
 def test_a_nonsense_wait_is_no_wait() -> None:
     """A Retry-After that is neither seconds nor a date leaves the backoff as it is."""
-    with serving(statuses(("503 No", b"", ["Retry-After: soon"]))) as server:
+    with ScriptedServer(statuses(("503 No", b"", ["Retry-After: soon"]))) as server:
         run = run_against(server.url, RunAgent(), FAST)
     assert run.transcript.status == "done"
 
@@ -223,7 +225,7 @@ def test_capacity_is_waited_for() -> None:
         first = stream_from(0, end=False, pieces=PIECES[:2]) + busy
         connection.sendall(head() + (first if number == 0 else stream_from(2)))
 
-    with serving(script) as server:
+    with ScriptedServer(script) as server:
         run = run_against(server.url, RunAgent(), FAST)
     assert (run.transcript.status, run.transcript.text) == ("done", "Once upon a time.")
 
@@ -231,7 +233,7 @@ def test_capacity_is_waited_for() -> None:
 def test_capacity_that_never_comes() -> None:
     """When the budget is used up, the failure is the agent's own, with its code."""
     busy = {"error": "Model overloaded", "code": "CAPACITY_ERROR", "retry_after": 0}
-    with serving(says(event_stream(("start", {"session_id": "s"}), ("error", busy)))) as server:
+    with ScriptedServer(says(event_stream(("start", {"session_id": "s"}), ("error", busy)))) as server:
         run = run_against(server.url, RunAgent(), FAST)
     error = run.transcript.error
     assert isinstance(error, AgentError)
@@ -243,7 +245,7 @@ def test_an_error_of_the_agent() -> None:
     failed = event_stream(
         ("chunk", {"content": "a"}), ("error", {"error": "Processing failed", "code": "STREAM_ERROR"})
     )
-    with serving(says(failed)) as server:
+    with ScriptedServer(says(failed)) as server:
         run = run_against(server.url, RunAgent(), FAST)
     error = run.transcript.error
     assert isinstance(error, AgentError)
@@ -252,7 +254,7 @@ def test_an_error_of_the_agent() -> None:
 
 def test_backoff_doubles_with_jitter() -> None:
     """The waits are 2, 4 and 8 of the unit, give or take a fifth."""
-    with serving(statuses(*[("503 No", b"", [])] * 3)) as server:
+    with ScriptedServer(statuses(*[("503 No", b"", [])] * 3)) as server:
         run = run_against(server.url, RunAgent(), Policy(timeout=5, backoff=0.01))
     waits = [event.delay / 0.01 for event in run.transcript.events if isinstance(event, Retrying)]
     assert [round(wait / ideal, 2) for wait, ideal in zip(waits, [1, 2, 4], strict=True)] == pytest.approx(
@@ -284,7 +286,7 @@ def test_silence_is_a_lost_connection() -> None:
         connection.sendall(head() + event_stream(("chunk", {"content": "a"})))
         server.wait_for_disconnect(connection)
 
-    with serving(script) as server:
+    with ScriptedServer(script) as server:
         run = run_against(server.url, RunAgent(), Policy(timeout=0.2, retries=0))
         assert server.disconnected.wait(5)
     assert "sent nothing for 0.2 s" in str(run.transcript.error)
@@ -300,7 +302,7 @@ def test_a_comment_is_a_sign_of_life() -> None:
             connection.sendall(b": ping\n\n")
             time.sleep(0.05)  # the server's own pace; what ends this is the client's limit
 
-    with serving(script) as server:
+    with ScriptedServer(script) as server:
         run = run_against(server.url, RunAgent(), Policy(timeout=0.4, max_time=1.2, retries=0))
     assert isinstance(run.transcript.error, LimitReached)
     assert run.transcript.elapsed > 1
@@ -319,7 +321,7 @@ def test_reset_is_a_lost_connection() -> None:
         connection.close()
 
     arrived = threading.Event()
-    with serving(script) as server:
+    with ScriptedServer(script) as server:
         ask = AgentRequest("Why?", server.url, "demo")
         run = Run(RunAgent(), ask, FAST, "test")
         run.listen(lambda: arrived.set() if run.transcript.text else None)
@@ -331,7 +333,7 @@ def test_reset_is_a_lost_connection() -> None:
 @pytest.mark.parametrize("coding", ["gzip", "br", "zstd"])
 def test_damaged_compression(coding: str) -> None:
     """Damaged data is a broken connection, and one sentence."""
-    with serving(says(b"\x00garbage\xff" * 20, extra=[f"Content-Encoding: {coding}"])) as server:
+    with ScriptedServer(says(b"\x00garbage\xff" * 20, extra=[f"Content-Encoding: {coding}"])) as server:
         run = run_against(server.url, RunAgent(), FAST)
     assert isinstance(run.transcript.error, StreamLost)
 
@@ -343,7 +345,7 @@ def test_a_json_reply_is_a_whole_answer() -> None:
         (You(), {"output": [{"type": "message.answer", "text": "Hi"}]}),
     ]
     for protocol, body in replies:
-        with serving(says(json.dumps(body).encode(), content_type="application/json")) as server:
+        with ScriptedServer(says(json.dumps(body).encode(), content_type="application/json")) as server:
             run = run_against(server.url, protocol)
         assert (run.transcript.status, run.transcript.text) == ("done", "Hi")
 
@@ -352,14 +354,14 @@ def test_a_json_reply_is_a_whole_answer() -> None:
 def test_a_json_reply_that_is_no_answer(body: bytes) -> None:
     """JSON without an answer is a broken protocol, on both wires."""
     for protocol in (RunAgent(), You()):
-        with serving(says(body, content_type="application/json")) as server:
+        with ScriptedServer(says(body, content_type="application/json")) as server:
             run = run_against(server.url, protocol)
         assert isinstance(run.transcript.error, ProtocolError)
 
 
 def test_text_after_the_end_is_not_read() -> None:
     """There is one terminal event; what the server sends behind it changes nothing."""
-    with serving(says(stream_from(0) + event_stream(("chunk", {"content": "more"}), ("done", {})))) as server:
+    with ScriptedServer(says(stream_from(0) + event_stream(("chunk", {"content": "more"}), ("done", {})))) as server:
         run = run_against(server.url, RunAgent())
     assert run.transcript.text == "Once upon a time."
 
@@ -367,7 +369,7 @@ def test_text_after_the_end_is_not_read() -> None:
 def test_the_callers_headers_are_left_alone() -> None:
     """httpx-sse writes into the headers it is given; nobody sees that here."""
     headers = {"X-Mine": "1"}
-    with serving(says(stream_from(0))) as server:
+    with ScriptedServer(says(stream_from(0))) as server:
         run_against(server.url, RunAgent(), headers=headers)
     assert headers == {"X-Mine": "1"}
     assert b"x-mine: 1" in server.requests[0].lower()
@@ -382,7 +384,7 @@ class TestKeys:
     def test_an_echo_is_struck_out(self, status: int) -> None:
         """A server that echoes the request does not get the key into a message."""
         body = json.dumps({"detail": f"You sent {self.KEY}"}).encode()
-        with serving(statuses((f"{status} No", body, []))) as server:
+        with ScriptedServer(statuses((f"{status} No", body, []))) as server:
             run = run_against(server.url, RunAgent(), Policy(retries=0), key=Secret(self.KEY))
         assert self.KEY.encode() in server.requests[0]
         assert self.KEY not in str(run.transcript.error) + repr(vars(run.transcript.error))
@@ -395,15 +397,15 @@ class TestKeys:
 
     def test_a_redirect_gets_no_key(self) -> None:
         """A redirect is said and not followed."""
-        with serving(says(stream_from(0))) as other:
-            with serving(statuses(("307 Go", b"", [f"Location: {other.url}/"]))) as server:
+        with ScriptedServer(says(stream_from(0))) as other:
+            with ScriptedServer(statuses(("307 Go", b"", [f"Location: {other.url}/"]))) as server:
                 run = run_against(server.url, RunAgent(), FAST, key=Secret(self.KEY))
             assert other.requests == []
         assert "redirect" in str(run.transcript.error)
 
     def test_a_header_that_cannot_be_sent_is_not_quoted(self) -> None:
         """A refused header is named as the setting, without its value."""
-        with serving(says(stream_from(0))) as server:
+        with ScriptedServer(says(stream_from(0))) as server:
             run = run_against(server.url, RunAgent(), FAST, headers={"X-Token": f"{self.KEY}\n"})
         assert isinstance(run.transcript.error, ConfigError)
         assert self.KEY not in str(run.transcript.error)
@@ -439,7 +441,7 @@ class TestReviewed:
     )
     def test_an_echo_in_the_stream_is_struck_out(self, sent: bytes) -> None:
         """A key that the stream itself echoes stands in no error, neither in its words nor in its data."""
-        with serving(says(sent)) as server:
+        with ScriptedServer(says(sent)) as server:
             run = run_against(server.url, RunAgent(), FAST, key=Secret(self.KEY))
         error = run.transcript.error
         assert error is not None
@@ -448,13 +450,13 @@ class TestReviewed:
     def test_an_escaped_echo_is_struck_out(self) -> None:
         """JSON may escape a slash; the key is struck out all the same."""
         body = json.dumps({"detail": self.KEY}).replace("/", "\\/").encode()
-        with serving(statuses(("401 No", body, []))) as server:
+        with ScriptedServer(statuses(("401 No", body, []))) as server:
             run = run_against(server.url, RunAgent(), FAST, key=Secret(self.KEY))
         assert "0123456789" not in str(run.transcript.error)
 
     def test_this_machine_is_asked_without_a_proxy(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A company's proxy has nothing to do with a server on loopback, and does not get its key."""
-        with serving(says(b"")) as proxy, serving(says(stream_from(0))) as server:
+        with ScriptedServer(says(b"")) as proxy, ScriptedServer(says(stream_from(0))) as server:
             for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
                 monkeypatch.setenv(name, proxy.url)
             run = run_against(server.url, RunAgent(), FAST, key=Secret(self.KEY))
@@ -470,7 +472,7 @@ class TestReviewed:
     def test_you_is_never_asked_twice_after_an_event(self) -> None:
         """Any event at all means that a paid run has begun."""
         begun = event_stream(("response.output_item.added", {"response": {"output_index": 0}}))
-        with serving(says(begun)) as server:
+        with ScriptedServer(says(begun)) as server:
             run = run_against(server.url, You(), FAST)
         assert isinstance(run.transcript.error, StreamLost)
         assert len(server.requests) == 1
@@ -484,14 +486,14 @@ class TestReviewed:
                 head("application/json") + whole if number else head() + stream_from(0, end=False, pieces=PIECES[:2])
             )
 
-        with serving(script) as server:
+        with ScriptedServer(script) as server:
             run = run_against(server.url, RunAgent(), FAST)
         assert (run.transcript.status, run.transcript.text) == ("done", "Once upon a time.")
 
     @pytest.mark.parametrize("extra", [["Content-Length: 1000"], ["Content-Encoding: gzip"]])
     def test_a_refusal_with_a_broken_body_is_a_refusal(self, extra: list[str]) -> None:
         """A 401 is a 401 whatever its body does."""
-        with serving(statuses(("401 No", b"broken", extra))) as server:
+        with ScriptedServer(statuses(("401 No", b"broken", extra))) as server:
             run = run_against(server.url, RunAgent(), FAST)
         assert isinstance(run.transcript.error, AuthError)
         assert len(server.requests) == 1
@@ -502,7 +504,7 @@ class TestReviewed:
         def script(connection: socket.socket, _request: bytes, number: int) -> None:
             connection.sendall(head() + (stream_from(3) if number else event_stream(("start", {"session_id": "s"}))))
 
-        with serving(script) as server:
+        with ScriptedServer(script) as server:
             run = run_against(server.url, RunAgent(), FAST)
         assert run.transcript.text == "time."
         assert run.transcript.notices == ["Chunks 0 to 2 are missing here: the server skipped them."]
@@ -510,21 +512,21 @@ class TestReviewed:
     def test_the_variable_that_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A refused key is named by the variable that it came from."""
         monkeypatch.setenv("MY_KEY", "k")
-        with serving(statuses(("401 No", b"", []))) as server:
+        with ScriptedServer(statuses(("401 No", b"", []))) as server:
             result, _ = Agent(protocol="runagent", base_url=server.url, key_env="MY_KEY").begin("Why?")
             result.wait(20)
         assert "MY_KEY" in str(result.error)
 
     def test_a_wait_in_the_body_of_a_503(self) -> None:
         """A wait that the body names holds for every status that is retried."""
-        with serving(statuses(("503 No", b'{"error": {"retry_after": 0.5}}', []))) as server:
+        with ScriptedServer(statuses(("503 No", b'{"error": {"retry_after": 0.5}}', []))) as server:
             run = run_against(server.url, RunAgent(), FAST)
         assert [event.delay for event in run.transcript.events if isinstance(event, Retrying)] == [0.5]
 
     def test_words_of_a_server_are_one_short_line(self) -> None:
         """Whatever an agent says of its failure, the error is one line of a readable length, and steers nothing."""
         hostile = "a\x1b]0;pwn\x07\nline2\n" + "x" * 100_000
-        with serving(says(event_stream(("error", {"error": hostile, "code": "X"})))) as server:
+        with ScriptedServer(says(event_stream(("error", {"error": hostile, "code": "X"})))) as server:
             run = run_against(server.url, RunAgent(), FAST)
         error = run.transcript.error
         assert isinstance(error, AgentError)

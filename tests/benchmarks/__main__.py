@@ -21,7 +21,7 @@ from httpx_sse import EventSource
 
 from agent_magic.demo._answers import Answer
 from agent_magic.protocols.runagent import RunAgent
-from agent_magic.testing import ScriptedServer, event_stream, head, run_against, says, serving
+from agent_magic.testing import ScriptedServer, event_stream, head, run_against, says
 from tests.kernel._kernel import Cell, Kernel, running_kernel
 from tests.kernel._venvs import VERSIONS, kernel_python
 
@@ -98,7 +98,7 @@ def stop_rows() -> Iterator[Row]:
             gone.append(time.monotonic())
 
         seen, ended = [], []
-        with serving(endless) as server, kernel_of(version) as kernel, agent_of(kernel, server.url):
+        with ScriptedServer(endless) as server, kernel_of(version) as kernel, agent_of(kernel, server.url):
             for turn in range(1, 21):
                 cell = kernel.send("%%agent\nGo on.")
                 kernel.read_until(partial(_has_words, cell))
@@ -141,7 +141,7 @@ def paced(pieces: Sequence[str], rate: float, sent: list[float], first: str = ""
 
 
 def ask(kernel: Kernel, script: Callable[..., None]) -> Cell:
-    with serving(script) as server, agent_of(kernel, server.url):
+    with ScriptedServer(script) as server, agent_of(kernel, server.url):
         return kernel.run("%%agent\nGo on.")
 
 

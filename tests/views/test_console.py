@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from agent_magic.protocols.runagent import RunAgent
-from agent_magic.testing import event_stream, run_against, says, serving
+from agent_magic.testing import ScriptedServer, event_stream, run_against, says
 from agent_magic.views._base import Caption, visible
 from agent_magic.views.plain import PlainView
 from agent_magic.views.terminal import TerminalView
@@ -31,7 +31,7 @@ def test_control_characters_are_made_visible() -> None:
 def test_an_answer_cannot_steer_the_terminal(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     """No control character of an answer, a session or an error reaches the terminal."""
     sent = event_stream(("start", {"session_id": HOSTILE}), ("chunk", {"content": HOSTILE}), ("done", {}))
-    with serving(says(sent)) as server:
+    with ScriptedServer(says(sent)) as server:
         run = run_against(server.url, RunAgent())
     screen = io.StringIO()
     caption = Caption(run, "answer")
