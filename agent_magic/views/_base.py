@@ -8,6 +8,7 @@ from typing import Protocol
 from agent_magic._run import Run
 from agent_magic._transcript import Transcript
 from agent_magic.errors import visible
+from agent_magic.events import Source
 
 __all__ = ["Caption", "View", "visible"]
 
@@ -43,6 +44,16 @@ class Caption:
             return f"retry {event.attempt} of {event.retries} in {left:.0f} s ({event.reason})"
         return self._transcript.doing
 
+    @property
+    def state(self) -> str:
+        """What is going on in words that change only when it does: no seconds, no figures."""
+        retry = self._transcript.retry_at
+        doing = self._transcript.doing
+        if retry is not None:
+            event, _ = retry
+            doing = f"retry {event.attempt} of {event.retries}, {event.reason}"
+        return f"{self.agent}: {doing}"
+
     def live(self) -> list[str]:
         """The agent, what it is doing, and the figures so far."""
         transcript = self._transcript
@@ -52,6 +63,8 @@ class Caption:
             parts.append(self._speed())
         if transcript.usage.total_tokens is not None:
             parts.append(f"{transcript.usage.total_tokens:,} tokens")
+        if transcript.sources:
+            parts.append(_counted(len(self.sources()), "source"))
         return parts
 
     def final(self) -> list[str]:
@@ -64,11 +77,21 @@ class Caption:
         parts += transcript.notices[:3]
         if len(transcript.notices) > 3:
             parts.append(f"and {len(transcript.notices) - 3} more notices")
-        if transcript.sources:
-            parts.append(f"{len(transcript.sources)} source{'s' * (len(transcript.sources) > 1)}")
         if transcript.session_id is not None:
             parts.append(f"session {_short(transcript.session_id)}")
         return [*parts, f"in {self.variable}"]
+
+    def sources(self) -> list[Source]:
+        """The sources in the order in which they came, each address once."""
+        return list({source.url: source for source in self._transcript.sources}.values())
+
+    def ending(self) -> list[str]:
+        """The line at the end and the sources, as lines of text."""
+        rows = [
+            f"{number}. {' '.join(source.title.split())} {source.url}".replace("  ", " ")
+            for number, source in enumerate(self.sources(), 1)
+        ]
+        return [" · ".join(self.final()), *([f"{_counted(len(rows), 'source')}:"] if rows else []), *rows]
 
     @property
     def outcome(self) -> str:
@@ -84,6 +107,10 @@ class Caption:
         if tokens is not None:
             return f"{tokens / writing:,.0f} tokens/s"
         return f"{transcript.characters / writing:,.0f} characters/s"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _tokens(transcript: Transcript) -> list[str]:

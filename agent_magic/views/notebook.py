@@ -8,14 +8,14 @@ so the saved file shows the same everywhere, and the widgets' models are closed 
 
 from __future__ import annotations
 
-from html import escape
 from time import monotonic
-from typing import Any
 from uuid import uuid4
 
 from IPython.display import clear_output, display, update_display
 
 from agent_magic._run import Run
+from agent_magic.views import _html
+from agent_magic.views._bar import Bar
 from agent_magic.views._base import Caption
 from agent_magic.views._markdown import inert
 from agent_magic.views._segments import COUNT, Budget, Segments
@@ -24,19 +24,6 @@ __all__ = ["HeadlessView", "NotebookView"]
 
 BAR_SECONDS = 0.5
 FURNISH_SECONDS = 0.15
-LINE_STYLE = (
-    "color: var(--jp-ui-font-color2, var(--vscode-descriptionForeground, #757575)); font-size: 0.85em; "
-    "font-family: var(--jp-ui-font-family, system-ui, sans-serif); line-height: 28px; min-height: 28px; "
-    "overflow-wrap: anywhere; font-variant-numeric: tabular-nums"
-)
-PROGRESS_STYLE = "width: 72px; height: 10px; accent-color: var(--jp-brand-color1, #1976d2)"
-OUTCOME_COLOURS = {
-    "done": "var(--jp-success-color1, #388e3c)",
-    "failed": "var(--jp-error-color1, #d32f2f)",
-    "stopped": "var(--jp-warn-color1, #b26a00)",
-    "interrupted": "var(--jp-warn-color1, #b26a00)",
-}
-OUTCOME_SIGNS = {"done": "✓", "failed": "✗", "stopped": "■", "interrupted": "■"}
 
 
 class HeadlessView:
@@ -59,15 +46,9 @@ class HeadlessView:
         text = self._transcript.text
         if text:
             display({"text/markdown": inert(text, images=self._images), "text/plain": text}, raw=True)
-        line = self._caption.final()
-        display({"text/html": self._line(line), "text/plain": " · ".join(line)}, raw=True)
-
-    def _line(self, parts: list[str]) -> str:
-        status = self._transcript.status
-        agent, outcome, *rest = (escape(part) for part in parts)
-        colour, sign = OUTCOME_COLOURS.get(status, "inherit"), OUTCOME_SIGNS.get(status, "")
-        marked = f'<span style="color: {colour}">{sign} {outcome}</span>'
-        return f'<div style="{LINE_STYLE}">{" · ".join([marked, agent, *rest])}</div>'
+        caption = self._caption
+        shown = _html.line(self._transcript.status, caption.final()) + _html.sources_list(caption.sources())
+        display({"text/html": shown, "text/plain": "\n".join(caption.ending())}, raw=True)
 
 
 class NotebookView(HeadlessView):
@@ -78,18 +59,19 @@ class NotebookView(HeadlessView):
         self._names = [uuid4().hex for _ in range(COUNT)]
         self._segments = Segments()
         self._budget = Budget()
-        self._bar = _Bar(run, caption, button=button)
+        self._bar = Bar(run, caption, button=button)
         self._bar_due = 0.0
         self._painted = ""
         self._is_furnished = False
         self._furnish_at = 0.0
 
     def open(self) -> None:
-        """Make the first display; the others and the bar follow, behind the first text or after a moment.
+        """Make the anchor and the first display; the others and the bar follow the first text, or after a moment.
 
         To make them takes some tens of milliseconds, and text that is there should not wait for that.
         """
         self._furnish_at = monotonic() + FURNISH_SECONDS
+        display({"text/html": _html.ANCHOR}, raw=True)
         self._make(self._names[:1])
 
     def show(self) -> float:
@@ -133,73 +115,3 @@ class NotebookView(HeadlessView):
             size += len(shown.encode("utf-8", "replace"))
         self._painted = text
         return size
-
-
-class _Bar:
-    """The control bar: Stop, progress, what is going on."""
-
-    def __init__(self, run: Run, caption: Caption, *, button: bool) -> None:
-        self._run = run
-        self._caption = caption
-        self._has_button = button
-        self._doing = ""
-        self._models: list[Any] = []
-
-    def _open(self) -> None:
-        """Make the widgets and display them."""
-        from ipywidgets import HTML, Button, HBox, Layout
-
-        quiet = {"font_size": "0.85em"}
-        self._label = HTML(self._says(), style=quiet, layout=Layout(margin="0 0 0 8px", min_width="0", flex="1 1 auto"))
-        self._progress = HTML(self._moves(), layout=Layout(margin="0 0 0 8px", flex="0 0 auto"))
-        children: list[Any] = [self._progress, self._label]
-        if self._has_button:
-            stop = Button(
-                description="Stop",
-                icon="stop",
-                tooltip=f"Stop {self._caption.agent}; what has arrived is kept",
-                layout=Layout(width="auto", flex="0 0 auto"),
-            )
-            stop.on_click(self._stop)
-            self._button = stop
-            children.insert(0, stop)
-        box = HBox(children, layout=Layout(align_items="center", min_height="28px"))
-        self._models = [box, *children]
-        display(box)
-
-    def is_stale(self) -> bool:
-        """Whether the agent does something else than the bar says."""
-        return self._state() != self._doing
-
-    def show(self) -> None:
-        """Say what is going on now."""
-        self._doing = self._state()
-        if not self._models:
-            self._open()
-            return
-        self._progress.value = self._moves()  # a value that is the same is not sent
-        self._label.value = self._says()
-
-    def _says(self) -> str:
-        return f'<span style="opacity: 0.75">{" · ".join(escape(part) for part in self._caption.live())}</span>'
-
-    def _moves(self) -> str:
-        """A progress bar; without a value it moves by itself, as the browser draws it."""
-        fraction = self._run.transcript.fraction
-        value = "" if fraction is None else f' value="{fraction:.3f}"'
-        return f'<progress{value} style="{PROGRESS_STYLE}" aria-label="Progress"></progress>'
-
-    def close(self) -> None:
-        """Close every model, with the layouts and styles that closing a widget leaves behind."""
-        for widget in self._models:
-            for part in (getattr(widget, "style", None), widget.layout, widget):
-                if part is not None:
-                    part.close()
-        self._models = []
-
-    def _state(self) -> str:
-        return self._run.transcript.doing if self._run.transcript.retry_at is None else "retry"
-
-    def _stop(self, _button: object) -> None:
-        self._button.disabled = True
-        self._run.stop()

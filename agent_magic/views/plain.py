@@ -48,7 +48,7 @@ class PlainView:
             visible(rest) + "\n" * (not self._transcript.text.endswith("\n") and bool(self._transcript.text))
         )
         sys.stdout.flush()
-        sys.stderr.write(visible(" · ".join(self._caption.final())) + "\n")
+        sys.stderr.write("".join(f"{visible(line)}\n" for line in self._caption.ending()))
 
     def _say_retry(self) -> None:
         retry = self._transcript.retry_at

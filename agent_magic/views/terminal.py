@@ -46,7 +46,7 @@ class TerminalView:
         text = self._transcript.text
         if text:
             self._console.print(Markdown(visible(text)))
-        self._console.print(Text(visible(" · ".join(self._caption.final())), style="dim"))
+        self._console.print(Text("\n".join(map(visible, self._caption.ending())), style="dim"))
 
     def _tail(self) -> Segments:
         text = visible(settled(self._transcript.text[-TAIL_CHARACTERS:]))

@@ -1,18 +1,18 @@
-"""JupyterLab in Chromium. Without a Chromium these tests are left out, and it is said; in CI they fail."""
+"""A Chromium and a Jupyter server. Without a Chromium these tests are left out, and it is said; in CI they fail."""
 
 from __future__ import annotations
 
-import json
 import os
+import re
 import shutil
-import subprocess
-import sys
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+
+from tests.browser._front_ends import FRONT_ENDS, FrontEnd, Site, jupyter_server
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 expect.set_options(timeout=60_000)
@@ -20,6 +20,10 @@ FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
+PLAIN = (
+    "from IPython.display import Markdown\nMarkdown('# Plain\\n\\n*a* **b** `c` $x^2$\\n\\n```python\\nx = 1\\n```')",
+    "import ipywidgets; ipywidgets.Button(description='A plain button', icon='stop')",
+)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -43,71 +47,60 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-class Lab:
-    """A running JupyterLab and its folder."""
-
-    def __init__(self, url: str, folder: Path) -> None:
-        self.url = url
-        self.folder = folder
-
-    def write(self, name: str, *cells: str) -> str:
-        """A notebook of code cells; returns the URL that opens it."""
-        notebook = {
-            "cells": [
-                {"cell_type": "code", "id": f"c{place}", "metadata": {}, "source": cell, "outputs": [], "execution_count": None}
-                for place, cell in enumerate(cells)
-            ],
-            "metadata": {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
-            "nbformat": 4,
-            "nbformat_minor": 5,
-        }  # fmt: skip
-        (self.folder / name).write_text(json.dumps(notebook))
-        return f"{self.url}/doc/tree/{name}"
-
-
 @pytest.fixture(scope="session")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """JupyterLab on a free port, without a token, with settings of its own."""
-    home = tmp_path_factory.mktemp("lab")
-    folder = home / "notebooks"
-    folder.mkdir()
-    environment = {
-        **os.environ,
-        "JUPYTER_CONFIG_DIR": str(home / "config"),
-        "JUPYTER_DATA_DIR": str(home / "data"),
-        "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
-        "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
-        "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
-        "IPYTHONDIR": str(home / "ipython"),
-    }
-    news = home / "settings" / "@jupyterlab" / "apputils-extension"
-    news.mkdir(parents=True)
-    (news / "notification.jupyterlab-settings").write_text('{"fetchNews": "false", "checkForUpdates": false}')
-    command = [
-        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", "--port=0",
-        "--IdentityProvider.token=", "--ServerApp.password=",
-        "--expose-app-in-browser", f"--ServerApp.root_dir={folder}",
-    ]  # fmt: skip
-    with (home / "log").open("w") as log, subprocess.Popen(command, env=environment, stdout=log, stderr=log) as server:
-        try:
-            yield Lab(_url(home, server), folder)
-        finally:
-            server.terminate()
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A Jupyter server for the front ends."""
+    with jupyter_server(tmp_path_factory.mktemp("jupyter")) as site:
+        yield site
 
 
-def _url(home: Path, server: subprocess.Popen[bytes]) -> str:
-    """Where the server listens, once it does: it writes that into its runtime folder and its log."""
-    while server.poll() is None:
-        for found in (home / "runtime").glob("jpserver-*.json"):
-            url = str(json.loads(found.read_text() or "{}").get("url", "")).rstrip("/")
-            if url and _answers(f"{url}/api"):
-                return url
-    raise RuntimeError(f"JupyterLab did not start:\n{(home / 'log').read_text()}")
+@pytest.fixture(params=list(FRONT_ENDS))
+def end(request: pytest.FixtureRequest) -> FrontEnd:
+    """Each front end in turn."""
+    return FRONT_ENDS[request.param]
 
 
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=5):
-            return True
-    except OSError:
-        return False
+def console_errors(page: Page) -> list[str]:
+    """The list into which the errors on the page's console go, as they come."""
+    errors: list[str] = []
+
+    def note(said: ConsoleMessage) -> None:
+        # The fonts of TeX are the front end's own: Notebook 7 refuses some of them, nbclassic leaves theirs blank.
+        of_a_font = "font" in said.text or re.search(r"\.(woff2?|otf)|about:blank", said.location["url"])
+        if said.type == "error" and not of_a_font:
+            errors.append(said.text)
+
+    page.on("console", note)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    return errors
+
+
+@pytest.fixture(scope="module")
+def own_errors(browser: Browser, site: Site) -> dict[str, set[str]]:
+    """What each front end says on its console by itself, with a widget, Markdown and TeX in a plain notebook."""
+    return {name: _own_errors(browser, site, end) for name, end in FRONT_ENDS.items()}
+
+
+def _own_errors(browser: Browser, site: Site, end: FrontEnd) -> set[str]:
+    page = browser.new_page()
+    errors = console_errors(page)
+    path = site.write(f"plain-{end.name}-{uuid4().hex}", *PLAIN)
+    end.open(page, site, path)
+    end.run_all(page)
+    expect(page.get_by_role("heading", name="Plain", exact=True)).to_be_visible()
+    expect(page.get_by_role("button", name="A plain button")).to_be_visible()
+    page.wait_for_load_state("networkidle")
+    end.save(page, path)
+    page.close()
+    return set(errors)
+
+
+@pytest.fixture
+def page(browser: Browser, end: FrontEnd, own_errors: dict[str, set[str]]) -> Iterator[Page]:
+    """A fresh page; an error on its console that is not the front end's own fails the test."""
+    page = browser.new_page(viewport={"width": 1200, "height": 900})
+    page.set_default_timeout(60_000)
+    errors = console_errors(page)
+    yield page
+    page.close()
+    assert [error for error in errors if error not in own_errors[end.name]] == []

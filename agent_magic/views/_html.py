@@ -1,0 +1,124 @@
+"""What stands beside an answer, as HTML: the bar's words, the line at the end, the sources.
+
+All that comes from outside is escaped, a link leads to http or https only, and a colour or a font is
+the theme's where the front end has one to offer. What moves or sticks is said in one style sheet,
+which lives in the page as long as a bar does.
+"""
+
+from __future__ import annotations
+
+from html import escape
+from urllib.parse import urlsplit
+
+from agent_magic.events import Source
+
+__all__ = ["ANCHOR", "STYLE_SHEET", "line", "progress", "sources_list", "state", "words"]
+
+QUIET = "color: var(--jp-ui-font-color2, var(--vscode-descriptionForeground, #6b6b6b)); font-size: 0.85em"
+# As high as the bar, whose place it takes; a second row adds to it as little as it can.
+LINE = (
+    f"{QUIET}; font-family: var(--jp-ui-font-family, system-ui, sans-serif); box-sizing: border-box; min-height: 32px; "
+    "padding: 7px 0; line-height: 1.4; overflow-wrap: anywhere; font-variant-numeric: tabular-nums"
+)
+WORDS = f"{QUIET}; display: inline-block; line-height: 1.4; vertical-align: middle; font-variant-numeric: tabular-nums"
+LIST = "margin: 0; padding-left: 2em; line-height: 1.6"
+PROGRESS = "width: 72px; height: 10px; accent-color: var(--jp-brand-color1, #1976d2)"
+HIDDEN = "position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap"
+OUTCOMES = {
+    "done": ("✓", "var(--jp-success-color1, #388e3c)"),
+    "failed": ("✗", "var(--jp-error-color1, #d32f2f)"),
+    "stopped": ("■", "var(--jp-warn-color1, #b26a00)"),
+    "interrupted": ("■", "var(--jp-warn-color1, #b26a00)"),
+}
+# Sources beyond these are folded away.
+SHOWN_SOURCES = 6
+
+# The bar stays at the lower edge of what is seen while the answer grows beyond it, in JupyterLab, Notebook and
+# nbclassic; elsewhere these rules meet nothing. A box that clips would hold the bar back, so while a bar is in
+# it, it does not clip. nbclassic gives height to displays that are still empty. And the sign on the button is no
+# part of its name: what a screen reader says is "Stop".
+STYLE_SHEET = """<style>
+.jp-OutputArea:has(> * > * > .agent-magic-bar) { overflow: visible; }
+#notebook:has(.agent-magic-bar) { overflow: clip visible; }
+.jp-OutputArea-child:has(> * > .agent-magic-bar), .output_area:has(> * > .agent-magic-bar) {
+  position: sticky; bottom: 0; z-index: 2; background: var(--jp-layout-color0, #fff); }
+.output:has(> * > * > .agent-magic-bar) > .output_area:has(> .output_markdown:empty),
+.output_area:has(> .output_html > agent-magic-anchor) { display: none; }
+.agent-magic-bar { overflow: hidden; }
+.agent-magic-bar .fa-stop::before { content: "■" / ""; font-family: inherit; }
+@media (prefers-reduced-motion: reduce) { .agent-magic-bar progress:not([value]) { display: none; } }
+</style>"""
+
+# JupyterLab and Notebook lose the reader's place when a cell's outputs are cleared: they measure the page while it
+# has none (OutputArea._clear). This element goes first, and when it does, it has the page keep its height, and the
+# box that Notebook puts long outputs into its place, until the final outputs are there. Elsewhere it does nothing.
+ANCHOR = """<agent-magic-anchor></agent-magic-anchor><script>
+customElements.get("agent-magic-anchor") ?? customElements.define("agent-magic-anchor", class extends HTMLElement {
+  connectedCallback() {
+    this.page = this.closest(".jp-WindowedPanel-inner");
+    this.box = this.closest(".jp-Cell-outputArea");
+  }
+  disconnectedCallback() {
+    const {page, box} = this;
+    if (!page || !box) return;
+    const top = box.scrollTop, until = performance.now() + 2000;
+    page.style.minHeight = `${page.offsetHeight}px`;
+    setTimeout(() => { page.style.minHeight = ""; }, 2000);
+    const restore = () => {
+      box.scrollTop = top;
+      if (box.scrollTop < top - 1 && performance.now() < until) requestAnimationFrame(restore);
+    };
+    if (top > 0) requestAnimationFrame(restore);
+  }
+});
+</script>"""
+
+
+def line(status: str, parts: list[str]) -> str:
+    """The line at the end: the outcome first, then the agent and the rest of `parts`.
+
+    The outcome is a live region of its own: a screen reader says it once, and not the figures.
+    """
+    agent, outcome, *rest = (escape(part) for part in parts)
+    sign, colour = OUTCOMES.get(status, ("", "inherit"))
+    marked = f'<span role="status" style="color: {colour}">{sign} {outcome}</span>'
+    return f'<div style="{LINE}">{" · ".join([marked, agent, *rest])}</div>'
+
+
+def words(parts: list[str]) -> str:
+    """What the bar says, for eyes; a screen reader would be told every second."""
+    return f'<span style="{WORDS}">{" · ".join(map(escape, parts))}</span>'
+
+
+def state(said: str) -> str:
+    """What the agent is doing, for ears: a live region that is nowhere to be seen."""
+    return f'{STYLE_SHEET}<span role="status" style="{HIDDEN}">{escape(said)}</span>'
+
+
+def progress(fraction: float | None) -> str:
+    """A progress bar; without a fraction it moves by itself, as the browser draws it."""
+    value = "" if fraction is None else f' value="{fraction:.3f}"'
+    return f'<progress{value} style="{PROGRESS}" aria-label="Progress"></progress>'
+
+
+def sources_list(sources: list[Source]) -> str:
+    """The sources as a numbered list with links; many of them folded."""
+    if not sources:
+        return ""
+    rows = "".join(f"<li>{_link(source)}</li>" for source in sources)
+    unfolded = " open" if len(sources) <= SHOWN_SOURCES else ""
+    summary = f"<summary>{len(sources)} source{'s' * (len(sources) > 1)}</summary>"
+    return f'<details{unfolded} style="{QUIET}">{summary}<ol style="{LIST}">{rows}</ol></details>'
+
+
+def _link(source: Source) -> str:
+    title = escape(" ".join((source.title or source.url).split()))
+    try:
+        parts = urlsplit(source.url)
+    except ValueError:
+        return title
+    if parts.scheme not in {"http", "https"}:
+        return title
+    href = escape(source.url, quote=True)
+    named = f'<a href="{href}" target="_blank" rel="noopener noreferrer">{title}</a>'
+    return f"{named} · {escape(parts.netloc)}" if source.title else named
