@@ -14,13 +14,18 @@ from agent_magic.views._base import Caption
 
 __all__ = ["Bar"]
 
-# A page loads the scripts of its first widget when that is displayed. Models that are closed before they
-# are loaded leave errors on the page's console, so a bar's models live as long as loading may take.
+# A page loads the widgets' scripts at its first widget's models. A view that is taken away while it is being made,
+# and models that are closed then, leave errors on the page's console. So the models come first, the view when a
+# page has surely loaded, which takes longest for a kernel's first bar; and the models go some time after the view.
+VIEW_SECONDS = 0.35
+FIRST_VIEW_SECONDS = 1.5
 LOAD_SECONDS = 5.0
 
 
 class Bar:
     """One bar. `button` False draws no Stop button: where the cell blocks, no click could arrive."""
+
+    _was_shown = False
 
     def __init__(self, run: Run, caption: Caption, *, button: bool) -> None:
         self._run = run
@@ -28,18 +33,27 @@ class Bar:
         self._has_button = button
         self._state = ""
         self._opened = 0.0
+        self._view_due = 0.0
         self._models: list[Any] = []
 
     def is_stale(self) -> bool:
         """Whether the agent does something else than the bar says."""
-        return self._caption.state != self._state
+        return bool(self._models) and (self._caption.state != self._state or 0 < self._view_due <= monotonic())
+
+    @property
+    def view_due(self) -> float:
+        """When the view is to be made, on the monotonic clock; 0 where it has been."""
+        return self._view_due
 
     def show(self) -> None:
-        """Say what is going on now."""
+        """Say what is going on now; the view itself comes a moment after the first call."""
         self._state = self._caption.state
         if not self._models:
             self._open()
             return
+        if 0 < self._view_due <= monotonic():
+            self._view_due = 0.0
+            display(self._models[0])
         self._progress.value = _html.progress(self._run.transcript.fraction)  # a value that is the same is not sent
         self._words.value = _html.words(self._caption.live())
         self._spoken.value = _html.state(self._state)
@@ -47,6 +61,7 @@ class Bar:
     def close(self) -> None:
         """Close every model, with the layouts and styles that closing a widget leaves behind."""
         models, self._models = self._models, []
+        self._view_due = 0.0
         left = self._opened + LOAD_SECONDS - monotonic()
         try:
             loop = asyncio.get_running_loop()
@@ -71,7 +86,8 @@ class Bar:
         box.add_class("agent-magic-bar")
         self._models = [box, *children]
         self._opened = monotonic()
-        display(box)
+        self._view_due = self._opened + (VIEW_SECONDS if Bar._was_shown else FIRST_VIEW_SECONDS)
+        Bar._was_shown = True
 
     def _stop_button(self) -> Any:
         from ipywidgets import Button, Layout

@@ -29,7 +29,8 @@ from markdown_it.token import Token
 
 __all__ = ["fences", "inert", "table_rows", "top_level_starts"]
 
-SAFE_DESTINATION = re.compile(r"\s{0,3}<?(?:https?://|mailto:|#)", re.IGNORECASE)
+# A destination in angle brackets has lost them by then, or is none that every parser reads alike.
+SAFE_DESTINATION = re.compile(r"\s{0,3}(?:https?://|mailto:|#)", re.IGNORECASE)
 AUTOLINK = re.compile(
     r"<((?:https?://|mailto:)[^\s<>\"'`\\]+|[\w.+-]+@[\w-]+(?:\.[\w-]+)+)>(?=[\s.,;:!?)]|$)", re.IGNORECASE
 )

@@ -86,7 +86,7 @@ class NotebookView(HeadlessView):
         if now >= self._bar_due or self._bar.is_stale():
             self._bar.show()
             self._bar_due = now + BAR_SECONDS
-        due = [self._bar_due - now]
+        due = [(self._bar.view_due or self._bar_due) - now]
         if self._budget.wait(now) > 0:
             due.append(self._budget.wait(now))
         return max(0.005, min(due))

@@ -22,6 +22,7 @@ from httpx_sse import EventSource
 from agent_magic.demo._answers import Answer
 from agent_magic.protocols.runagent import RunAgent
 from agent_magic.testing import ScriptedServer, event_stream, head, run_against, says
+from tests.benchmarks._browser import browser_rows
 from tests.kernel._kernel import Cell, Kernel, running_kernel
 from tests.kernel._venvs import VERSIONS, kernel_python
 
@@ -267,6 +268,7 @@ def main() -> None:
         "latency": latency_rows,
         "bytes": bytes_rows,
         "stop": stop_rows,
+        "browser": browser_rows,
     }
     chosen = sys.argv[1:] or list(groups)
     print("| figure | measured | to reach | baseline in the same run |\n|---|---|---|---|")
