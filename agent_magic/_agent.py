@@ -9,18 +9,17 @@ from typing import Any
 import msgspec
 
 from agent_magic._config import AgentConfig, check_values, load_settings
+from agent_magic._connection import check_request
 from agent_magic._keys import Secret, find_key
+from agent_magic._policy import Policy
 from agent_magic._request import AgentRequest, HTTPRequest, check_base_url
 from agent_magic._result import AgentResult
 from agent_magic._run import Run
-from agent_magic._stream import Policy, check_request
 from agent_magic.errors import ConfigError, PromptError
 from agent_magic.events import AgentEvent
 from agent_magic.protocols import get_protocol
 
 __all__ = ["Agent"]
-
-POLICY_FIELDS = ("timeout", "max_time", "retries", "backoff", "max_wait", "verify")
 
 
 class Agent:
@@ -61,7 +60,7 @@ class Agent:
             key_env=variable,
             auth=config.auth,
         )
-        check_request(self._protocol.request(ask), config.verify)
+        check_request(self._protocol.request(ask), self._policy())
         return ask
 
     def request(self, prompt: str, parameters: dict[str, Any] | None = None) -> HTTPRequest:
@@ -71,8 +70,7 @@ class Agent:
     def begin(self, prompt: str, parameters: dict[str, Any] | None = None) -> tuple[AgentResult, Run]:
         """Begin to ask; returns at once with the growing result."""
         ask = self.prepare(prompt, parameters)
-        policy = Policy(**{field: getattr(self.config, field) for field in POLICY_FIELDS})
-        run = Run(self._protocol, ask, policy, self.name)
+        run = Run(self._protocol, ask, self._policy(), self.name)
         result = AgentResult(run, ask.parameters)
         run.start()
         return result, run
@@ -109,6 +107,9 @@ class Agent:
         finally:
             run.stop()
         _raised(result)
+
+    def _policy(self) -> Policy:
+        return Policy(**{field: getattr(self.config, field) for field in Policy.__struct_fields__})
 
     def _base_url(self) -> str:
         if self.config.embedded and self.config.base_url is None:

@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from agent_magic._policy import Price
 from agent_magic.errors import ConfigError
 
 __all__ = ["AgentConfig", "Settings", "check_seconds", "check_values", "load_settings"]
@@ -48,7 +49,14 @@ class AgentConfig(Struct, frozen=True, forbid_unknown_fields=True):
     retries: int = 3
     backoff: float = 2.0
     max_wait: float = 120.0
+    max_event: int = 16 * 1024 * 1024
+    max_text: int = 10_000_000
+    max_data: int = 256 * 1024 * 1024
+    max_events: int = 1_000_000
+    max_cost: float | None = None
+    price: Price | None = None
     verify: str | None = None
+    insecure_http: bool = False
     images: bool = False
     embedded: bool = False
 
@@ -156,11 +164,33 @@ def check_values(config: AgentConfig) -> None:
         check_seconds("max_time", config.max_time)
     if config.retries < 0:
         raise ConfigError("retries is a whole number from 0 up.")
+    for name in ("max_event", "max_text", "max_data", "max_events"):
+        if getattr(config, name) < 1:
+            raise ConfigError(f"{name} is a whole number from 1 up.")
+    _check_cost(config)
     if config.auth is not None and config.auth not in AUTHS:
         raise ConfigError(f"auth is one of {', '.join(AUTHS)}.")
     for name, value in config.headers.items():
         if not HEADER_NAME.fullmatch(name) or not value.isprintable() or not value.isascii():
             raise ConfigError(f"the header {name!r} cannot be sent; names and values are printable ASCII.")
+
+
+def _check_cost(config: AgentConfig) -> None:
+    if config.price is not None:
+        check_amount("price.input", config.price.input)
+        check_amount("price.output", config.price.output)
+    if config.max_cost is not None:
+        check_amount("max_cost", config.max_cost)
+        if config.price is None:
+            raise ConfigError(
+                "max_cost needs a price to reckon with: price = { input = 3.0, output = 15.0 }, per million tokens."
+            )
+
+
+def check_amount(name: str, value: float) -> None:
+    """Raise `ConfigError` where `value` is no amount of money."""
+    if not math.isfinite(value) or value < 0:
+        raise ConfigError(f"{name} is an amount of money, 0 or more; {value:g} is not.")
 
 
 def _check_names(path: Path, prefix: str, table: dict[str, Any], known: tuple[str, ...]) -> None:

@@ -69,6 +69,10 @@ class Connection:
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._writer.transport.abort()
 
+    async def start_tls(self, context: ssl.SSLContext) -> None:
+        """Go on in TLS, as a proxy's tunnel does."""
+        await self._writer.start_tls(context)
+
     async def read_request(self) -> bytes:
         """The next request on this connection, whole; empty where the client has left."""
         try:
@@ -188,7 +192,8 @@ class ScriptedServer:
         loop = asyncio.get_running_loop()
         accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         reader = asyncio.StreamReader(2**20)
-        protocol = asyncio.StreamReaderProtocol(reader)
+        made: list[asyncio.StreamWriter] = []
+        protocol = asyncio.StreamReaderProtocol(reader, lambda _reader, writer: made.append(writer))
         try:
             transport, _ = await loop.connect_accepted_socket(lambda: protocol, accepted, ssl=self._tls)
         except OSError:  # a client that does not trust the certificate hangs up
@@ -196,7 +201,7 @@ class ScriptedServer:
             return
         finally:
             self._open.discard(accepted)
-        connection = Connection(self, reader, asyncio.StreamWriter(transport, protocol, reader, loop))
+        connection = Connection(self, reader, made[0])
         try:
             connection.request = await connection.read_request()
             if connection.request:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, Literal
 
@@ -15,14 +15,14 @@ from agent_magic.testing._server import Act, Connection, head
 
 __all__ = ["Resume", "RunAgentService", "Service", "YouService"]
 
+Where = Callable[[dict[str, Any]], int | None]
 Resume = Literal["exactly", "repeats", "ignores", "skips", "forgot"]
 
 
 class Service:
     """An answer in pieces, and the way in which one wire sends it; the subclasses are the wires.
 
-    `events` are the stream's events as bytes, each with the empty line that ends it; `texts` says which
-    piece of the answer the event at that place carries, or None.
+    What it sends can be reckoned from its pieces alone, without any decoder.
     """
 
     protocol: AgentProtocol
@@ -60,15 +60,21 @@ class Service:
         """The stream of an answer that is taken up at the piece `place`."""
         return b"".join([*self.opening(), *map(self.piece, range(place, len(self.pieces))), *self.closing()])
 
+    @property
+    def reply(self) -> bytes:
+        """The whole reply to a request that begins: its head, and the stream."""
+        return head() + self.recorded
+
     def cut_at(self, place: int, cut: Cut = "FIN", resume: Resume = "exactly") -> Act:
-        """Break the first answer off after `place` bytes of its body; then take up what is asked for as `resume` says.
+        """Break the first reply off after `place` bytes; what is asked after that is taken up as `resume` says."""
+        places = iter([place])
+        return self.cuts(lambda _body: next(places, None), lambda _body: cut, resume)
 
-        A request that begins anew after that gets the whole answer.
+    def cuts(self, place: Where, cut: Callable[[dict[str, Any]], Cut], resume: Resume = "exactly") -> Act:
+        """As `cut_at`, for many clients: the place and the cut are read from the body of a request that begins.
+
+        Where `place` gives None the reply is whole.
         """
-        return self.cuts(lambda _body: (place, cut), resume)
-
-    def cuts(self, where: Any, resume: Resume = "exactly") -> Act:
-        """As `cut_at`, with the place and the kind of the cut read from each beginning request's body by `where`."""
 
         async def script(connection: Connection) -> None:
             body = connection.body()
@@ -76,12 +82,8 @@ class Service:
             if asked is not None:
                 await self.take_up(connection, asked, resume)
                 return
-            place, cut = where(body)
-            if place is None:
-                await connection.send(head() + self.recorded)
-                return
-            await connection.send(head() + self.recorded[:place])
-            if cut == "RST":
+            await connection.send(self.reply[: place(body)])
+            if cut(body) == "RST":
                 await connection.reset()
 
         return script
@@ -94,7 +96,7 @@ class Service:
             case "repeats":
                 await connection.send(head() + self.stream_from(max(0, asked - 2)))
             case "ignores":
-                await connection.send(head() + self.recorded)
+                await connection.send(self.reply)
             case "skips":
                 await connection.send(head() + self.stream_from(self.skipped_to(asked)))
             case "forgot":
