@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -15,6 +16,7 @@ from agent_magic._policy import Policy
 from agent_magic._request import AgentRequest, HTTPRequest, check_base_url
 from agent_magic._result import AgentResult
 from agent_magic._run import Run
+from agent_magic._trust import Destination, Trust
 from agent_magic.errors import ConfigError, PromptError
 from agent_magic.events import AgentEvent
 from agent_magic.protocols import get_protocol
@@ -34,8 +36,13 @@ class Agent:
     def __init__(self, name: str | None = None, /, **settings: Any) -> None:
         if name is None and "protocol" in settings:
             self.name, base = settings.get("agent", settings["protocol"]), AgentConfig()
+            self._project: Path | None = None
+            self._trust = Trust()
         else:
-            self.name, base = load_settings().agent(name)
+            known = load_settings()
+            self.name, base = known.agent(name)
+            self._project, self._trust = known.projects.get(self.name), known.trust
+        self._given = frozenset(settings)
         self.config = _configured(base, settings)
         self._protocol = get_protocol(self.config.protocol)
 
@@ -50,9 +57,11 @@ class Agent:
         if not prompt.strip():
             raise PromptError("The prompt is blank; write the question below the %%agent line.")
         config = self.config
+        base_url = check_base_url(self._base_url())
+        self._check_trust(base_url)
         ask = AgentRequest(
             prompt=prompt,
-            base_url=check_base_url(self._base_url()),
+            base_url=base_url,
             agent=config.agent,
             parameters={**config.parameters, **(parameters or {})},
             headers={name: _guarded(name, value) for name, value in config.headers.items()},
@@ -107,6 +116,25 @@ class Agent:
         finally:
             run.stop()
         _raised(result)
+
+    def _check_trust(self, base_url: str) -> None:
+        """Raise `ConfigError` where a project's file would have a key of the person's go where it may not."""
+        variable = self._key_variable()
+        own_headers = self.config.headers if "headers" in self._given else {}
+        guarded = any(isinstance(_guarded(name, value), Secret) for name, value in own_headers.items())
+        if self._project is None or (variable is None and not guarded):
+            return
+        to = Destination(
+            url=base_url,
+            service=self._protocol.base_url,
+            variable=variable,
+            variable_of_service=self._protocol.key_env,
+            says_url="base_url" not in self._given,
+            says_variable=variable is not None and "key_env" not in self._given,
+            says_verify=self.config.verify is not None and "verify" not in self._given,
+            says_insecure=self.config.insecure_http and "insecure_http" not in self._given,
+        )
+        self._trust.check(self._project, to)
 
     def _policy(self) -> Policy:
         return Policy(**{field: getattr(self.config, field) for field in Policy.__struct_fields__})
