@@ -48,6 +48,7 @@ from agent_magic.events import (
     Text,
     ToolCall,
     ToolResult,
+    Usage,
 )
 from agent_magic.protocols import AgentProtocol, Decoder, HTTPFailure
 
@@ -56,8 +57,8 @@ __all__ = ["Policy", "follow"]
 Emit = Callable[[AgentEvent], None]
 
 RETRIED_STATUSES = frozenset({408, 425, 429, 502, 503, 504})
-# What makes an attempt a success. A server that only greets, on each connection anew, makes no progress.
-SUBSTANCE = (Text, Replace, Reasoning, ToolCall, ToolResult, Source, Artifact)
+# What makes an attempt a success, beside text. A server that only greets, on each connection anew, makes no progress.
+SUBSTANCE = (Reasoning, ToolCall, ToolResult, Source, Artifact)
 
 
 class _Lost(Exception):
@@ -148,27 +149,38 @@ class _Exchange:
             )
 
     def _take(self, event: AgentEvent) -> None:
+        limit = None
         match event:
-            case Failed(message=said) if self._ask.key is not None and self._ask.key.strike(said) != said:
-                self._take(msgspec.structs.replace(event, message=self._ask.key.strike(said), sent=None))
-                return
-            case Failed(transient=True):
-                reason = f"{event.code or 'the server'}: {event.message}"
-                lost = _Lost(reason, RateLimited(reason, event.retry_after), event.retry_after)
-                lost.failed = event
-                raise lost
-            case Done() | Failed():
+            case Text() | Replace():
+                self._failures = 0
+                event, limit = self._limits.admit_text(event)
+            case Usage():
+                limit = self._limits.check_cost(event)
+            case Failed():
+                event = self._failed(event)
+            case Done():
                 self._ended = True
-                if (words := self._limits.last_words(event)) is not None:
+                if (words := self._limits.last_words()) is not None:
                     self._emit(words)
             case _ if isinstance(event, SUBSTANCE):
                 self._failures = 0
             case _:
                 pass
-        event, limit = self._limits.admit(event)
         self._emit(event)
         if limit is not None:
             raise limit
+
+    def _failed(self, event: Failed) -> Failed:
+        """The run's end, without the key, should the server have echoed it; raises `_Lost` where it may be retried."""
+        if self._ask.key is not None and (said := self._ask.key.strike(event.message)) != event.message:
+            event = msgspec.structs.replace(event, message=said, sent=None)
+        if event.transient:
+            reason = f"{event.code or 'the server'}: {event.message}"
+            lost = _Lost(reason, RateLimited(reason, event.retry_after), event.retry_after)
+            lost.failed = event
+            raise lost
+        self._ended = True
+        return event
 
     async def _refuse(self, reply: Reply) -> NoReturn:
         failure = HTTPFailure(

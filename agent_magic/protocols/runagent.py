@@ -92,7 +92,8 @@ class RunAgentDecoder:
     def __init__(self, ask: AgentRequest) -> None:
         self._ask = ask
         self._session_id: str | None = ask.session_id
-        self._last: int | None = None
+        # The place of the next chunk; None before the first.
+        self._due: int | None = None
         # The text of each chunk by its place, as a hash: what comes again must be what had come.
         self._folded: dict[int, int] = {}
         self._unplaced = 0
@@ -152,11 +153,10 @@ class RunAgentDecoder:
             return None
         self._resumed = True
         self._repeated = None
-        place = 0 if self._last is None else self._last + 1
         return msgspec.structs.replace(
             self._ask,
             session_id=self._session_id,
-            parameters={**self._ask.parameters, "resume_from_index": place},
+            parameters={**self._ask.parameters, "resume_from_index": self._due or 0},
         )
 
     def _start(self, sent: ServerSentEvent) -> Iterable[AgentEvent]:
@@ -173,12 +173,16 @@ class RunAgentDecoder:
         index = integer(data.get("index"))
         if index is None:
             return self._unnumbered(content, sent)
+        if index == self._due and self._repeated is None and not self._unplaced:  # as nearly always
+            self._due = index + 1
+            self._folded[index] = hash(content)
+            return [Text(text=self._joiner.feed(content), index=index, sent=sent)]
         if index in self._folded:
             return self._again(content, index, sent)
         return self._placed(content, index, sent)
 
     def _unnumbered(self, content: str, sent: ServerSentEvent) -> Iterable[AgentEvent]:
-        if self._resumed and self._last is not None:
+        if self._resumed and self._due is not None:
             raise ProtocolError(
                 "The server took the stream up again without saying where; what followed could double the text.",
                 sent.data,
@@ -202,24 +206,27 @@ class RunAgentDecoder:
 
     def _placed(self, content: str, index: int, sent: ServerSentEvent) -> Iterable[AgentEvent]:
         """A chunk in a place of its own. Chunks without a number may have filled what looks like a gap."""
-        # A stream that was taken up before its first chunk was asked to begin at 0.
-        due = self._last + 1 if self._last is not None else 0 if self._resumed else index
+        due, spare = self._due, self._unplaced
+        if due is None:  # a stream that was taken up before its first chunk was asked to begin at 0
+            due = 0 if self._resumed else index
         if index < due:
             return [Notice(message=f"Chunk {index} came too late and was left out.", sent=sent)]
-        piece = Text(text=self._joiner.feed(content), index=index, sent=sent)
-        is_gap = index > due + self._unplaced
         self._folded[index] = hash(content)
-        self._last, self._unplaced, self._repeated = index, 0, None
-        if not is_gap:
+        self._due, self._unplaced, self._repeated = index + 1, 0, None
+        piece = Text(text=self._joiner.feed(content), index=index, sent=sent)
+        if index <= due + spare:
             return [piece]
         missing = f"Chunk {due} is missing" if index == due + 1 else f"Chunks {due} to {index - 1} are missing"
         return [Notice(message=f"{missing} here: the server skipped them.", sent=sent), piece]
 
+    def _early(self, sent: ServerSentEvent) -> Iterator[Notice]:
+        last = (self._due or 0) - 1
+        if self._repeated is not None and self._repeated < last:
+            said = f"The server ended the answer at chunk {self._repeated}, though it had sent chunk {last} before."
+            yield Notice(message=said, sent=sent)
+
     def _done(self, sent: ServerSentEvent) -> Iterable[AgentEvent]:
-        early = self._repeated is not None and self._last is not None and self._repeated < self._last
-        said = f"The server ended the answer at chunk {self._repeated}, though it had sent chunk {self._last} before."
-        words = [Notice(message=said, sent=sent)] if early else []
-        return [*self.flush(), *words, *_ending(_object_or_empty(sent.data), sent)]
+        return [*self.flush(), *self._early(sent), *_ending(_object_or_empty(sent.data), sent)]
 
 
 def _object_or_empty(data: str) -> dict[str, Any]:
