@@ -54,6 +54,7 @@ class Client:
                 verify=_certificates(policy.verify),
                 timeout=httpx.Timeout(policy.timeout, connect=min(policy.timeout, CONNECT_SECONDS)),
                 limits=httpx.Limits(max_keepalive_connections=0),
+                event_hooks={"response": [_stay]},
                 trust_env=not is_loopback(urlsplit(base_url).hostname or ""),
             )
         except (ImportError, ValueError, httpx.InvalidURL) as error:
@@ -88,6 +89,11 @@ class Client:
         }
         headers |= {"content-type": "application/json", "cache-control": "no-store"}
         return self._client.build_request(request.method, request.url, headers=headers, content=request.encoded_body())
+
+
+async def _stay(response: httpx.Response) -> None:
+    # Without a Location httpx takes a redirect as it is; with one it reads the URL, and may fail at it, even to stay.
+    response.headers.pop("location", None)
 
 
 class Reply:

@@ -7,8 +7,6 @@ import time
 from collections.abc import Iterator
 from email.utils import formatdate
 
-import pytest
-
 from agent_magic._stream import Policy
 from agent_magic.errors import AgentError, AgentMagicError, AuthError, ProtocolError, RateLimited, StreamLost
 from agent_magic.protocols import AgentProtocol
@@ -148,15 +146,30 @@ def test_refusals() -> None:
     assert complaints(cases()) == []
 
 
-@pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"])
-@pytest.mark.parametrize("same", [True, False], ids=["same host", "another host"])
-@pytest.mark.parametrize("protocol", WIRES, ids=lambda protocol: protocol.name)
-def test_redirects(status: str, same: bool, protocol: AgentProtocol) -> None:
+MOVES = ("301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent")
+
+
+def redirections(other: str = "http://127.0.0.1:9") -> Iterator[Case]:
+    """Each redirect to the same host and to `other`."""
+    for protocol in WIRES:
+        for status in MOVES:
+            for to in ("/elsewhere", f"{other}/v1", "", "ftp://x", "//evil.example", "javascript:0"):
+                yield Case(
+                    f"{protocol.name}: {status} to {to}",
+                    redirects(to, status),
+                    protocol,
+                    ONCE,
+                    error=AgentError,
+                    words="redirect",
+                    requests=1,
+                )
+
+
+def test_redirects() -> None:
     """A redirect is said and not followed: not on the same host, and with no key to another one."""
     with ScriptedServer(says(b"")) as other:
-        to = "/elsewhere" if same else f"{other.url}/v1"
-        found = complaints([Case("redirect", redirects(to, status), protocol, ONCE, error=AgentError, words="redirect", requests=1)])  # fmt: skip
-        assert (found, other.requests) == ([], [])
+        assert complaints(redirections(other.url)) == []
+        assert other.requests == []
 
 
 def test_a_session_that_was_forgotten_is_no_wrong_agent() -> None:
