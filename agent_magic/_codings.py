@@ -32,7 +32,9 @@ class UnknownCodingError(Exception):
 
 
 class _Coding(Protocol):
-    is_whole: bool
+    @property
+    def is_whole(self) -> bool:
+        """Whether the data has come to its own end, or has not begun."""
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """What `data` completes, piece by piece. Raises `DamagedError`."""
@@ -71,13 +73,14 @@ class _Zlib:
     def __init__(self, wbits: int) -> None:
         self._wbits = wbits
         self._unpacker = zlib.decompressobj(wbits)
-        self._begun = False
         self.is_whole = True
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         while data:
-            piece = self._step(data)
-            self._begun = True
+            try:
+                piece = self._unpacker.decompress(data, PIECE_BYTES)
+            except zlib.error:
+                raise DamagedError from None
             self.is_whole = self._unpacker.eof
             if piece:
                 yield piece
@@ -89,15 +92,27 @@ class _Zlib:
             else:
                 return  # what stands behind the end is not ours
 
-    def _step(self, data: bytes) -> bytes:
-        try:
-            return self._unpacker.decompress(data, PIECE_BYTES)
-        except zlib.error:
-            if self._wbits != ZLIB or self._begun:
-                raise DamagedError from None
-        # Some servers mean raw deflate by "deflate".
-        self._wbits, self._unpacker = RAW, zlib.decompressobj(RAW)
-        return self._step(data)
+
+class _Deflate:
+    """zlib's format, as the RFC says, or the raw one that some servers mean by the name: two bytes tell them apart."""
+
+    def __init__(self) -> None:
+        self._start = b""
+        self._unpacker: _Zlib | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        return not self._start if self._unpacker is None else self._unpacker.is_whole
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        if self._unpacker is None:
+            self._start += data
+            if len(self._start) < 2:
+                return
+            # RFC 1950, 2.2: the method is 8, and the two bytes are a multiple of 31.
+            has_header = self._start[0] & 15 == 8 and int.from_bytes(self._start[:2]) % 31 == 0
+            data, self._unpacker = self._start, _Zlib(ZLIB if has_header else RAW)
+        yield from self._unpacker.feed(data)
 
 
 class _Brotli:
@@ -110,6 +125,8 @@ class _Brotli:
         self.is_whole = True
 
     def feed(self, data: bytes) -> Iterator[bytes]:
+        if not data:
+            return
         while piece := self._step(data):
             data = b""
             yield piece
@@ -157,7 +174,7 @@ GZIP, ZLIB, RAW = zlib.MAX_WBITS | 16, zlib.MAX_WBITS, -zlib.MAX_WBITS
 _CODINGS: dict[str, Callable[[], _Coding]] = {
     "gzip": lambda: _Zlib(GZIP),
     "x-gzip": lambda: _Zlib(GZIP),
-    "deflate": lambda: _Zlib(ZLIB),
+    "deflate": _Deflate,
     "br": _Brotli,
     "zstd": _Zstd,
 }

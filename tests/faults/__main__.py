@@ -51,9 +51,11 @@ def families() -> Iterator[tuple[str, Iterable[Case]]]:
 def rows() -> Iterator[tuple[str, Counter[str]]]:
     """Each row of the table; what is wrong goes to the standard error."""
     outcomes, wrong = test_cuts.try_all(everything=True)
+    where = "cut at each byte"
     for (wire, resume), counted in outcomes.items():
-        kind = f"the server {SERVERS[resume]}" if wire == "runagent" or resume != "exactly" else "no way back"
-        yield f"{wire}, cut at each byte; {kind}", counted
+        if wire == "you" and resume != "exactly":  # behind it this wire never asks again
+            where = "cut at each byte up to the first event's end"
+        yield f"{wire}, {where}; the server {SERVERS[resume]}", counted
     for name, cases in families():
         counted = Counter()
         for outcome in play(cases, at_once=12):

@@ -121,18 +121,18 @@ def plan(*, everything: bool) -> Iterator[tuple[str, Resume, list[tuple[int, Cut
     of server stands for all.
     """
     for wire, service in SERVICES.items():
-        ends = set(accumulate(map(len, service.events), initial=len(head())))
-        first = sorted(ends)[1]
-        for number, resume in enumerate(RESUMES):
-            cases = [
-                (place, cut)
-                for place in range(len(service.reply) + 1)
-                for turn, cut in enumerate(CUTS)
-                if (number == 0 and wire == "you")
-                or (wire != "you" and everything)
-                or ((place + turn) % len(RESUMES) == number and wire != "you")
-                or (ends & {place - 1, place, place + 1} and (wire != "you" or place <= first))
-            ]
+        ends = list(accumulate(map(len, service.events), initial=len(head())))
+        near = {end + step for end in ends for step in (-1, 0, 1)}
+        last_asked_again = len(service.reply) if wire == "runagent" else ends[1]
+
+        def is_tried(place: int, turn: int, server: int, near: set[int] = near, last: int = last_asked_again) -> bool:
+            if place > last:
+                return server == 0
+            return everything or place in near or (place + turn) % len(RESUMES) == server
+
+        for server, resume in enumerate(RESUMES):
+            places = range(len(service.reply) + 1)
+            cases = [(place, cut) for place in places for turn, cut in enumerate(CUTS) if is_tried(place, turn, server)]
             for start in range(0, len(cases), 500):
                 yield wire, resume, cases[start : start + 500]
 

@@ -93,10 +93,10 @@ def _runagent_due(name: str, path: tuple[Any, ...], wrong: Any) -> tuple[str, st
     return "failed", "Once ", 0
 
 
-def _you_due(name: str, path: tuple[Any, ...], wrong: Any) -> tuple[str, str, int] | None:
-    """The same for You.com's; None where only the ending is looked at."""
+def _you_due(name: str, path: tuple[Any, ...], wrong: Any) -> tuple[str, str, int]:
+    """The same for You.com's."""
     if name != "response.output_text.delta":
-        return None if name == "response.output_content.full" else ("done", WHOLE, 0)
+        return "done", WHOLE, 0
     if path in {("seq_id",), ("type",)}:
         return "done", WHOLE, 0
     if path == ("response", "delta"):
@@ -121,14 +121,14 @@ def fields() -> Iterator[Case]:
             for path in paths(events[place][1]):
                 for wrong in WRONG:
                     sent = [*events[:place], (name, spoiled(events[place][1], path, wrong)), *events[place + 1 :]]
-                    status, text, notices = due(name, path, wrong) or (None, None, None)
+                    status, text, notices = due(name, path, wrong)
                     shown = "missing" if wrong is MISSING else repr(wrong)[:30]
                     yield Case(
                         f"{protocol.name}: {name} {'.'.join(map(str, path))} = {shown}",
                         says(event_stream(*sent)),
                         protocol,
                         ONCE,
-                        status or "done",  # type: ignore[arg-type]
+                        status,  # type: ignore[arg-type]
                         text,
                         notices=notices,
                     )
