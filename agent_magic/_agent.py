@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from agent_magic._config import AgentConfig, check_values, load_settings
+from agent_magic._connection import check_request
 from agent_magic._keys import Secret, find_key
+from agent_magic._policy import Policy
 from agent_magic._request import AgentRequest, HTTPRequest, check_base_url
 from agent_magic._result import AgentResult
 from agent_magic._run import Run
-from agent_magic._stream import Policy, check_request
+from agent_magic._trust import Destination, Trust
 from agent_magic.errors import ConfigError, PromptError
 from agent_magic.events import AgentEvent
 from agent_magic.protocols import get_protocol
 
 __all__ = ["Agent"]
-
-POLICY_FIELDS = ("timeout", "max_time", "retries", "backoff", "max_wait", "verify")
 
 
 class Agent:
@@ -35,8 +36,13 @@ class Agent:
     def __init__(self, name: str | None = None, /, **settings: Any) -> None:
         if name is None and "protocol" in settings:
             self.name, base = settings.get("agent", settings["protocol"]), AgentConfig()
+            self._project: Path | None = None
+            self._trust = Trust()
         else:
-            self.name, base = load_settings().agent(name)
+            known = load_settings()
+            self.name, base = known.agent(name)
+            self._project, self._trust = known.projects.get(self.name), known.trust
+        self._given = frozenset(settings)
         self.config = _configured(base, settings)
         self._protocol = get_protocol(self.config.protocol)
 
@@ -51,9 +57,11 @@ class Agent:
         if not prompt.strip():
             raise PromptError("The prompt is blank; write the question below the %%agent line.")
         config = self.config
+        base_url = check_base_url(self._base_url())
+        self._check_trust(base_url)
         ask = AgentRequest(
             prompt=prompt,
-            base_url=check_base_url(self._base_url()),
+            base_url=base_url,
             agent=config.agent,
             parameters={**config.parameters, **(parameters or {})},
             headers={name: _guarded(name, value) for name, value in config.headers.items()},
@@ -61,7 +69,7 @@ class Agent:
             key_env=variable,
             auth=config.auth,
         )
-        check_request(self._protocol.request(ask), config.verify)
+        check_request(self._protocol.request(ask), self._policy())
         return ask
 
     def request(self, prompt: str, parameters: dict[str, Any] | None = None) -> HTTPRequest:
@@ -71,8 +79,7 @@ class Agent:
     def begin(self, prompt: str, parameters: dict[str, Any] | None = None) -> tuple[AgentResult, Run]:
         """Begin to ask; returns at once with the growing result."""
         ask = self.prepare(prompt, parameters)
-        policy = Policy(**{field: getattr(self.config, field) for field in POLICY_FIELDS})
-        run = Run(self._protocol, ask, policy, self.name)
+        run = Run(self._protocol, ask, self._policy(), self.name)
         result = AgentResult(run, ask.parameters)
         run.start()
         return result, run
@@ -109,6 +116,28 @@ class Agent:
         finally:
             run.stop()
         _raised(result)
+
+    def _check_trust(self, base_url: str) -> None:
+        """Raise `ConfigError` where a project's file would have a key of the person's go where it may not."""
+        variable = self._key_variable()
+        own_headers = self.config.headers if "headers" in self._given else {}
+        guarded = any(isinstance(_guarded(name, value), Secret) for name, value in own_headers.items())
+        if self._project is None or (variable is None and not guarded):
+            return
+        to = Destination(
+            url=base_url,
+            service=self._protocol.base_url,
+            variable=variable,
+            variable_of_service=self._protocol.key_env,
+            says_url="base_url" not in self._given,
+            says_variable=variable is not None and "key_env" not in self._given,
+            says_verify=self.config.verify is not None and "verify" not in self._given,
+            says_insecure=self.config.insecure_http and "insecure_http" not in self._given,
+        )
+        self._trust.check(self._project, to)
+
+    def _policy(self) -> Policy:
+        return Policy(**{field: getattr(self.config, field) for field in Policy.__struct_fields__})
 
     def _base_url(self) -> str:
         if self.config.embedded and self.config.base_url is None:

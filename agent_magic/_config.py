@@ -1,13 +1,15 @@
-"""Settings: TOML files to an `AgentConfig`.
+"""Settings: TOML files to `Settings`, the nearest first.
 
-``AGENT_MAGIC_CONFIG`` names the file; without it, the nearest ``agent_magic.toml`` upwards of the
-working folder; without that, the embedded agents alone. Every mistake is one sentence that names
-the file, the key and the nearest right one.
+``AGENT_MAGIC_CONFIG`` names the one file there is. Without it there are two: the project's, which is the
+nearest ``agent_magic.toml``, or ``pyproject.toml`` with a table ``tool.agent_magic``, upwards of the working
+folder; and the user's, ``agent_magic/config.toml`` in the folder of the user's settings. An agent is
+described wholly in one of them, so that no file can change one word of what another has said. Without
+any, there are the embedded agents alone. Every mistake is one sentence that names the file, the key and the
+nearest right one.
 """
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import tomllib
@@ -19,46 +21,30 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from agent_magic._settings import AgentConfig, check_seconds, check_values
+from agent_magic._trust import Trust
 from agent_magic.errors import ConfigError
 
-__all__ = ["AgentConfig", "Settings", "check_seconds", "check_values", "load_settings"]
+__all__ = ["AgentConfig", "Settings", "check_seconds", "check_values", "load_settings", "user_file"]
 
 FILE_NAME = "agent_magic.toml"
 VARIABLE = "AGENT_MAGIC_CONFIG"
-AUTHS = ("bearer", "x-api-key")
-# RFC 9110, 5.6.2: what a header's name may hold.
-HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-
-
-class AgentConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """One agent's settings. Times in seconds; see the README for each.
-
-    `base_url` None is the protocol's own default; `embedded` is the agent of this process.
-    """
-
-    protocol: str = "runagent"
-    agent: str = "demo"
-    base_url: str | None = None
-    key_env: str | None = None
-    auth: str | None = None
-    parameters: dict[str, Any] = {}
-    headers: dict[str, str] = {}
-    timeout: float = 60.0
-    max_time: float | None = None
-    retries: int = 3
-    backoff: float = 2.0
-    max_wait: float = 120.0
-    verify: str | None = None
-    images: bool = False
-    embedded: bool = False
+# What a file may hold beside its agents; the last two only one of the person's own.
+SHARED, PERSONAL = ("agents", "default"), ("allow_hosts", "allow_keys")
+HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]+)?")
 
 
 class Settings(Struct, frozen=True):
-    """All agents by name, the default one's name, and the file they came from."""
+    """All agents by name, the default one's name, the nearest file, and whom the person trusts.
+
+    `projects` names the agents that a project's file describes, with that file.
+    """
 
     agents: dict[str, AgentConfig]
     default: str = "demo"
     path: Path | None = None
+    projects: dict[str, Path] = {}
+    trust: Trust = Trust()
 
     def agent(self, name: str | None) -> tuple[str, AgentConfig]:
         """The agent called `name`, or the default one. Raises `ConfigError` with the nearest name."""
@@ -80,51 +66,139 @@ EMBEDDED = {
 }
 
 
+class _File(Struct, frozen=True):
+    """One file's settings. `default` None where it names none, and has no agent to be it."""
+
+    path: Path
+    agents: dict[str, AgentConfig]
+    default: str | None
+    allow_hosts: list[str]
+    allow_keys: list[str]
+
+
+def user_file() -> Path:
+    """Where the user's own settings are, or would be."""
+    from platformdirs import user_config_path
+
+    return user_config_path("agent_magic", appauthor=False) / "config.toml"
+
+
 def load_settings(folder: Path | None = None) -> Settings:
     """The settings that hold in `folder` (the working folder). Raises `ConfigError`."""
-    path = _find(folder or Path.cwd())
-    if path is None:
-        return Settings(EMBEDDED)
-    return _read(path)
+    named = _named()
+    if named is not None:
+        return _merged(None, _read(named, _content(named), is_own=True), named)
+    found = _project(folder or Path.cwd())
+    project = _read(*found, is_own=False) if found is not None else None
+    own_path = user_file()
+    own = _read(own_path, _content(own_path), is_own=True) if own_path.is_file() else None
+    return _merged(project, own, own_path)
 
 
-def check_seconds(name: str, value: float, *, zero: bool = False) -> float:
-    """`value` where it is a finite time; raises `ConfigError` for NaN, infinity and what is negative."""
-    if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
-        least = "0 or more" if zero else "more than 0"
-        raise ConfigError(f"{name} is a number of seconds, {least}; {value:g} is not.")
-    return value
+def _merged(project: _File | None, own: _File | None, own_path: Path) -> Settings:
+    files = [file for file in (project, own) if file is not None]
+    agents = dict(EMBEDDED)
+    for file in reversed(files):
+        agents |= file.agents
+    default = "demo"
+    for file in reversed(files):
+        if file.default is not None and file.default not in agents:
+            raise ConfigError(
+                f"{file.path}: default = {file.default!r} names no agent; {_nearest(file.default, agents)}"
+            )
+        default = file.default or default
+    return Settings(
+        agents,
+        default,
+        files[0].path if files else None,
+        dict.fromkeys(project.agents, project.path) if project is not None else {},
+        _trust(own, own_path),
+    )
 
 
-def _find(folder: Path) -> Path | None:
+def _trust(own: _File | None, own_path: Path) -> Trust:
+    if own is None:
+        return Trust(own_file=own_path)
+    trust = Trust(frozenset(own.allow_hosts), frozenset(own.allow_keys), own_path)
+    for config in own.agents.values():
+        trust = trust.naming(config.base_url, config.key_env)
+    return trust
+
+
+def _named() -> Path | None:
+    """The file that the environment names."""
     named = os.environ.get(VARIABLE)
-    if named:
-        path = Path(named)
-        with suppress(RuntimeError):  # a user that does not exist
-            path = path.expanduser()
-        if not path.is_file():
-            raise ConfigError(f"{VARIABLE} names {path}, which is no file.")
-        return path
-    candidates = (parent / FILE_NAME for parent in (folder, *folder.parents))
-    return next((path for path in candidates if path.is_file()), None)
+    if not named:
+        return None
+    path = Path(named)
+    with suppress(RuntimeError):  # a user that does not exist
+        path = path.expanduser()
+    if not path.is_file():
+        raise ConfigError(f"{VARIABLE} names {path}, which is no file.")
+    return path
 
 
-def _read(path: Path) -> Settings:
+def _project(folder: Path) -> tuple[Path, dict[str, Any]] | None:
+    """The nearest file upwards of `folder` that has settings, and these."""
+    for parent in (folder, *folder.parents):
+        path = parent / FILE_NAME
+        if path.is_file():
+            return path, _content(path)
+        path = parent / "pyproject.toml"
+        if path.is_file() and (table := _table_of_tool(path)) is not None:
+            return path, table
+    return None
+
+
+def _table_of_tool(path: Path) -> dict[str, Any] | None:
+    """The table ``tool.agent_magic``; None where there is none, also in a file that is another tool's trouble."""
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        if "agent_magic" not in path.read_text(encoding="utf-8"):
+            return None
+    except (OSError, UnicodeDecodeError):
+        return None
+    tools = _content(path).get("tool")
+    table = tools.get("agent_magic") if isinstance(tools, dict) else None
+    return table if isinstance(table, dict) else None
+
+
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not TOML: {str(error).rstrip('.')}.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}.") from None
-    _check_names(path, "", content, ("agents", "default"))
+    except RecursionError:
+        raise ConfigError(f"{path} is nested too deep.") from None
+
+
+def _read(path: Path, content: dict[str, Any], *, is_own: bool) -> _File:
+    for name in PERSONAL:
+        if name in content and not is_own:
+            raise ConfigError(f"{path}: {name} stands only in settings of your own; write it into {user_file()}.")
+    _check_names(path, "", content, SHARED + PERSONAL if is_own else SHARED)
     tables = content.get("agents", {})
     if not isinstance(tables, dict):
         raise ConfigError(f"{path}: agents is a table; write [agents.NAME].")
-    agents = EMBEDDED | {name: _agent(path, name, table) for name, table in tables.items()}
-    default = content.get("default", next(iter(tables), "demo"))
-    if not isinstance(default, str) or default not in agents:
-        raise ConfigError(f"{path}: default = {default!r} names no agent; {_nearest(str(default), agents)}")
-    return Settings(agents, default, path)
+    agents = {name: _agent(path, name, table) for name, table in tables.items()}
+    default = content.get("default", next(iter(tables), None))
+    if default is not None and not isinstance(default, str):
+        raise ConfigError(f"{path}: default = {default!r} names no agent; it is an agent's name.")
+    hosts = [host.lower() for host in _texts(path, content, "allow_hosts")]
+    for host in hosts:
+        if not HOST.fullmatch(host):
+            raise ConfigError(
+                f"{path}: allow_hosts holds {host!r}; a host looks like api.example.com or localhost:8000."
+            )
+    return _File(path, agents, default, hosts, _texts(path, content, "allow_keys"))
+
+
+def _texts(path: Path, content: dict[str, Any], name: str) -> list[str]:
+    value = content.get(name, [])
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        raise ConfigError(f'{path}: {name} is a list of texts, such as {name} = ["…"].')
+    return value
 
 
 def _agent(path: Path, name: str, table: object) -> AgentConfig:
@@ -145,22 +219,6 @@ def _agent(path: Path, name: str, table: object) -> AgentConfig:
     except ConfigError as error:
         raise ConfigError(f"{path}: {where}: {error}") from None
     return config
-
-
-def check_values(config: AgentConfig) -> None:
-    """Raise `ConfigError` for a value that no run could use."""
-    check_seconds("timeout", config.timeout)
-    check_seconds("backoff", config.backoff, zero=True)
-    check_seconds("max_wait", config.max_wait, zero=True)
-    if config.max_time is not None:
-        check_seconds("max_time", config.max_time)
-    if config.retries < 0:
-        raise ConfigError("retries is a whole number from 0 up.")
-    if config.auth is not None and config.auth not in AUTHS:
-        raise ConfigError(f"auth is one of {', '.join(AUTHS)}.")
-    for name, value in config.headers.items():
-        if not HEADER_NAME.fullmatch(name) or not value.isprintable() or not value.isascii():
-            raise ConfigError(f"the header {name!r} cannot be sent; names and values are printable ASCII.")
 
 
 def _check_names(path: Path, prefix: str, table: dict[str, Any], known: tuple[str, ...]) -> None:

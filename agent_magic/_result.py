@@ -53,6 +53,7 @@ class AgentResult:
         self.protocol = run.protocol
         self.prompt = run.ask.prompt
         self.parameters = parameters
+        self._price = run.price
 
     def __getstate__(self) -> dict[str, Any]:
         if self.status == "running":
@@ -81,6 +82,11 @@ class AgentResult:
     def usage(self) -> Usage:
         """Tokens, as far as the wire says."""
         return self._transcript.usage
+
+    @property
+    def cost(self) -> float | None:
+        """What the run has cost by the agent's `price`; None without a price, or where no tokens were told."""
+        return None if self._price is None else self._price.of(self.usage)
 
     @property
     def session_id(self) -> str | None:

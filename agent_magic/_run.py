@@ -19,7 +19,7 @@ from uuid import uuid4
 import anyio
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from agent_magic._request import AgentRequest
+from agent_magic._request import AgentRequest, host_of
 from agent_magic._stream import Policy, follow
 from agent_magic._transcript import Transcript
 from agent_magic.errors import AgentMagicError, ProtocolError
@@ -66,6 +66,7 @@ class Run:
         self.agent = agent
         self.protocol = protocol.name
         self.ask = ask
+        self.price = policy.price
         self.transcript = Transcript()
         self._protocol = protocol
         self._policy = policy
@@ -141,7 +142,8 @@ class Run:
         except AgentMagicError as raised:
             error = raised
         except Exception as raised:  # noqa: BLE001 (a defect must end the run too, not leave it running for ever)
-            error = ProtocolError(f"agent_magic could not read the stream: {type(raised).__name__}: {raised}")
+            said = " ".join(f"{type(raised).__name__} {raised}".split())[:300].rstrip(".")
+            error = ProtocolError(f"agent_magic could not read the stream of {host_of(self.ask.base_url)}: {said}.")
             error.__cause__ = raised
         finally:
             self._finish(error)

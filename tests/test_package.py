@@ -20,7 +20,8 @@ ROOT = Path(__file__).parents[1]
 
 def test_public_names_exist() -> None:
     """Every name that is offered can be had, and the list is sorted."""
-    for module in (agent_magic, errors, events, importlib.import_module("agent_magic.protocols")):
+    others = map(importlib.import_module, ("agent_magic.protocols", "agent_magic.testing"))
+    for module in (agent_magic, errors, events, *others):
         assert list(module.__all__) == sorted(module.__all__)
         assert all(getattr(module, name) is not None for name in module.__all__)
     assert set(dir(agent_magic)) >= set(agent_magic.__all__)

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from agent_magic._agent import Agent
-from agent_magic._config import load_settings
+from agent_magic._config import AgentConfig, load_settings, user_file
 from agent_magic._keys import Secret, find_key
 from agent_magic._options import Options, parse_options
 from agent_magic._template import render
 from agent_magic.errors import AuthError, ConfigError, PromptError
+from agent_magic.testing import ScriptedServer, says
 
 GOOD = """
 default = "researcher"
@@ -330,3 +331,244 @@ def test_templates_without_end(expression: str) -> None:
 def test_numbers_that_json_cannot_say() -> None:
     """A number beyond all bounds is text, not a null on the wire."""
     assert parse_options("-p a=1e999").parameters == {"a": "1e999"}
+
+
+def own(text: str) -> Path:
+    """The person's own file, with this in it."""
+    path = user_file()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+class TestFiles:
+    """Which files there are, and which one wins."""
+
+    NEAR = '[agents.near]\nprotocol = "you"\n'
+    OWN = 'default = "mine"\n[agents.mine]\nprotocol = "runagent"\n[agents.near]\nprotocol = "runagent"\n'
+
+    def test_the_users_file(self) -> None:
+        """Without a project's file the user's own holds."""
+        path = own(self.OWN)
+        found = load_settings()
+        assert (found.agent(None)[0], found.path, found.projects) == ("mine", path, {})
+
+    def test_the_nearest_first(self) -> None:
+        """A project's agent stands before the user's of the same name, wholly; the others are there too."""
+        own(self.OWN)
+        path = settings(self.NEAR)
+        found = load_settings()
+        assert found.agent(None) == ("near", AgentConfig(protocol="you"))
+        assert found.agent("mine")[1].protocol == "runagent"
+        assert found.projects == {"near": Path.cwd() / path}
+
+    def test_a_project_may_name_the_users_agent(self) -> None:
+        """The default of a project may be an agent of the user's."""
+        own(self.OWN)
+        settings('default = "mine"\n')
+        assert load_settings().agent(None)[0] == "mine"
+
+    def test_pyproject(self, tmp_path: Path) -> None:
+        """A table in pyproject.toml is as good; agent_magic.toml beside it stands before it."""
+        settings("[tool.agent_magic.agents.tool]\nprotocol = 'you'\n", "pyproject.toml")
+        below = tmp_path / "below"
+        below.mkdir()
+        assert load_settings(below).agent(None)[0] == "tool"
+        settings(self.NEAR)
+        assert load_settings(below).agent(None)[0] == "near"
+
+    @pytest.mark.parametrize("text", ["[tool.other]\nx = 1\n", "[[[ agent_magi", "[tool]\nagent_magic = 1\n", ""])
+    def test_a_pyproject_of_others(self, text: str) -> None:
+        """A pyproject.toml without the table, or that is another tool's trouble, is passed by."""
+        settings(text, "pyproject.toml")
+        assert load_settings().path is None
+
+    def test_mistakes_in_pyproject(self) -> None:
+        """A mistake in the table is a sentence that names the file."""
+        settings("[tool.agent_magic]\ndefualt = 'x'\n", "pyproject.toml")
+        with pytest.raises(ConfigError, match=r"pyproject\.toml.*did you mean 'default'"):
+            load_settings()
+
+    def test_the_variable_names_the_only_file(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """AGENT_MAGIC_CONFIG is instead of both, and the person's own."""
+        own(self.OWN)
+        settings(self.NEAR)
+        settings('allow_hosts = ["a.example"]\n[agents.other]\nprotocol = "you"\n', "other.toml")
+        monkeypatch.setenv("AGENT_MAGIC_CONFIG", "other.toml")
+        found = load_settings()
+        assert sorted(found.agents) == ["demo", "demo-you", "other"]
+        assert found.projects == {}
+
+    def test_an_agent_in_place_reads_no_file(self) -> None:
+        """`Agent(protocol=…)` does not fail for a file that it does not need."""
+        settings("[broken")
+        assert Agent(protocol="you", key_env="").name == "you"
+
+    @pytest.mark.parametrize(
+        ("text", "words"),
+        [
+            ("allow_hosts = 1\n", "list of texts"),
+            ("allow_hosts = [1]\n", "list of texts"),
+            ("allow_hosts = ['https://a.example']\n", "a host looks like"),
+            ("allow_hosts = ['a.example/x']\n", "a host looks like"),
+            ("allow_hosts = ['*']\n", "a host looks like"),
+            ("allow_keys = 'X'\n", "list of texts"),
+            ("allow_host = []\n", "did you mean 'allow_hosts'"),
+        ],
+    )
+    def test_mistakes_in_the_users_file(self, text: str, words: str) -> None:
+        """Each is one sentence that names the file."""
+        path = own(text)
+        with pytest.raises(ConfigError) as caught:
+            load_settings()
+        said = one_sentence(caught.value)
+        assert str(path) in said
+        assert words in said
+
+
+EVIL = "https://evil.example"
+
+
+class TestTrust:
+    """A project's file does not decide who gets a key of the person's."""
+
+    @pytest.fixture(autouse=True)
+    def _keys(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("YDC_API_KEY", "RUNAGENT_API_KEY", "AWS_SECRET_ACCESS_KEY", "TEAM_KEY"):
+            monkeypatch.setenv(name, f"sk-{name.lower()}")
+
+    def _refused(self, text: str, *words: str, **given: Any) -> str:
+        settings(f"[agents.a]\n{text}")
+        with pytest.raises(ConfigError) as caught:
+            Agent("a", **given).prepare("Why?")
+        said = one_sentence(caught.value)
+        assert "sk-" not in said
+        assert "agent_magic.toml" in said
+        for word in words:
+            assert word in said
+        return said
+
+    def _sent(self, text: str, **given: Any) -> str:
+        settings(f"[agents.a]\n{text}")
+        header = Agent("a", **given).request("Why?").headers.get("Authorization")
+        return header.reveal() if isinstance(header, Secret) else ""
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            EVIL, "https://api.you.com.evil.example", "https://api.you.com:8443", "http://api.you.com", "https://api.run-agent.ai",
+            "http://127.0.0.1:8888", "http://localhost", "http://[::1]:1", "https://api.you.com.",
+        ],
+    )  # fmt: skip
+    def test_a_host_of_the_projects_choosing(self, url: str) -> None:
+        """Another host than the wire's own gets no key, this machine included, and the way to allow it is said."""
+        said = self._refused(
+            f'protocol = "you"\nbase_url = "{url}"\n', "YDC_API_KEY", "allow_hosts = [", str(user_file())
+        )
+        allowed = said.partition("allow_hosts = ")[2].partition(" into ")[0]
+        own(f"allow_hosts = {allowed}\n")
+        if url != "http://api.you.com":  # which is refused for its http
+            assert self._sent(f'protocol = "you"\nbase_url = "{url}"\n') == "Bearer sk-ydc_api_key"
+
+    @pytest.mark.parametrize(
+        "url", ["", 'base_url = "https://api.you.com"\n', 'base_url = "https://API.you.com:443/"\n']
+    )
+    def test_the_services_own_host(self, url: str) -> None:
+        """The wire's own service gets the wire's own key, however the host is written."""
+        assert self._sent(f'protocol = "you"\n{url}') == "Bearer sk-ydc_api_key"
+        assert self._sent(f'protocol = "you"\n{url}key_env = "YDC_API_KEY"\n') == "Bearer sk-ydc_api_key"
+
+    def test_a_server_that_wants_no_key(self) -> None:
+        """Without a key any host may be asked."""
+        assert self._sent(f'protocol = "you"\nbase_url = "{EVIL}"\nkey_env = ""\n') == ""
+
+    @pytest.mark.parametrize("name", ["AWS_SECRET_ACCESS_KEY", "RUNAGENT_API_KEY", "HOME", "NOT_EVEN_SET"])
+    def test_a_variable_of_the_projects_choosing(self, name: str) -> None:
+        """Another variable than the wire's own is sent to nobody, and is not even read."""
+        text = f'protocol = "you"\nkey_env = "{name}"\n'
+        self._refused(text, name, f'allow_keys = ["{name}"]')
+        if name == "AWS_SECRET_ACCESS_KEY":
+            own(f'allow_keys = ["{name}"]\n')
+            assert self._sent(text) == "Bearer sk-aws_secret_access_key"
+
+    def test_what_an_agent_of_ones_own_names(self) -> None:
+        """A host and a variable that the person's own agent names are trusted."""
+        own('[agents.mine]\nprotocol = "you"\nbase_url = "https://team.example"\nkey_env = "TEAM_KEY"\n')
+        text = 'protocol = "runagent"\nbase_url = "https://team.example"\nkey_env = "TEAM_KEY"\n'
+        assert self._sent(text) == "Bearer sk-team_key"
+
+    def test_the_persons_agent_is_the_persons(self) -> None:
+        """An agent of one's own may ask whom it likes, whatever the project's file says beside it."""
+        own(f'[agents.mine]\nprotocol = "you"\nbase_url = "{EVIL}"\nkey_env = "TEAM_KEY"\n')
+        settings('[agents.other]\nprotocol = "you"\n')
+        header = Agent("mine").request("Why?").headers["Authorization"]
+        assert isinstance(header, Secret)
+        assert header.reveal() == "Bearer sk-team_key"
+
+    def test_a_project_changes_no_word_of_the_persons_agent(self) -> None:
+        """An agent of the same name in the project's file takes nothing from the person's: no key, no header."""
+        own('[agents.a]\nprotocol = "you"\nkey_env = "TEAM_KEY"\nheaders = { X-Token = "sk-mine" }\n')
+        text = f'protocol = "you"\nbase_url = "{EVIL}"\n'
+        self._refused(text, "YDC_API_KEY")
+        settings(f'[agents.a]\n{text}key_env = ""\n')
+        assert Agent("a").request("Why?").headers == {"Accept": "text/event-stream"}
+
+    def test_what_is_given_in_place_is_the_persons(self) -> None:
+        """`Agent("a", base_url=…)` and `key_env=…` are the person's own words, each for itself."""
+        text = f'protocol = "you"\nbase_url = "{EVIL}"\nkey_env = "AWS_SECRET_ACCESS_KEY"\n'
+        self._refused(text, "allow_keys", base_url="https://team.example")
+        self._refused(text, "allow_hosts", key_env="TEAM_KEY")
+        assert self._sent(text, base_url="https://team.example", key_env="TEAM_KEY") == "Bearer sk-team_key"
+        assert self._sent(text, key_env="") == ""
+
+    def test_a_secret_header_given_in_place(self) -> None:
+        """A secret header that the person gives does not go to the project's host either."""
+        text = f'protocol = "you"\nbase_url = "{EVIL}"\nkey_env = ""\n'
+        self._refused(text, "a secret header", headers={"X-Token": "sk-x"})
+        settings(f"[agents.a]\n{text}")
+        assert Agent("a", headers={"X-Mine": "1"}).request("Why?").headers["X-Mine"] == "1"
+
+    @pytest.mark.parametrize("name", ["verify = 'ca.pem'", "insecure_http = true"])
+    def test_the_way_of_a_key(self, name: str) -> None:
+        """A project's file does not say whose certificates hold, nor that none are needed."""
+        self._refused(f'protocol = "you"\n{name}\n', name.partition(" ")[0], "only settings of your own may")
+
+    @pytest.mark.parametrize("name", ["allow_hosts", "allow_keys"])
+    def test_a_project_trusts_nobody(self, name: str) -> None:
+        """What allows is not allowed in a project's file."""
+        settings(f'{name} = ["x"]\n')
+        with pytest.raises(ConfigError, match="only in settings of your own") as caught:
+            load_settings()
+        assert str(user_file()) in one_sentence(caught.value)
+
+    @pytest.mark.parametrize(
+        "name", ["Host", "content-length", "Transfer-Encoding", "CONNECTION", "Proxy-Authorization"]
+    )
+    def test_headers_that_route(self, name: str) -> None:
+        """No settings file may frame or route a request: a Host of another's passes the key on behind the front door."""
+        settings(f'[agents.a]\nprotocol = "you"\nheaders = {{ {name} = "evil.example" }}\n')
+        with pytest.raises(ConfigError, match="set by the connection itself"):
+            load_settings()
+
+    def test_a_key_is_sent_once(self) -> None:
+        """A header of the settings does not stand beside the key's own, in whatever case it is written."""
+        with ScriptedServer(says(b"")) as server:
+            agent = Agent(
+                protocol="you",
+                base_url=server.url,
+                key_env="TEAM_KEY",
+                headers={"authorization": "x", "ACCEPT": "y"},
+                retries=0,
+            )
+            agent.begin("Why?")[0].wait(20)
+        (request,) = server.requests
+        assert request.lower().count(b"authorization:") == request.lower().count(b"accept:") == 1
+        assert b"Bearer sk-team_key" in request
+
+
+def test_insecure_http_is_a_setting_by_name() -> None:
+    """A key goes over plain http to another machine only where that agent's own settings say so."""
+    agent = {"protocol": "runagent", "base_url": "http://192.0.2.1", "headers": {"X-Token": "t"}, "key_env": ""}
+    with pytest.raises(ConfigError, match="insecure_http"):
+        Agent(**agent).prepare("Why?")
+    assert Agent(**agent, insecure_http=True).prepare("Why?").base_url == "http://192.0.2.1"

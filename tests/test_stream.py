@@ -415,7 +415,7 @@ def test_every_lower_error_is_mapped() -> None:
     """Each way in which httpx says that a connection broke becomes a sentence with the host."""
     import httpx
 
-    from agent_magic._stream import _reason
+    from agent_magic._connection import _reason
 
     def leaves(kind: type[Exception]) -> list[type[Exception]]:
         below = [leaf for sub in kind.__subclasses__() for leaf in leaves(sub)]

@@ -10,6 +10,7 @@ Nothing that a server sends may make a decoder raise anything but `ProtocolError
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
@@ -112,14 +113,16 @@ def well_formed(piece: str) -> str:
     return piece.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
+# CPython reads no integer of more digits (sys.get_int_max_str_digits), and nobody counts so far.
+LONGEST_INTEGER = 4000
 _DECODE = msgspec.json.Decoder().decode
 
 
 def read_json(data: str | bytes) -> Any:
     """`data` parsed as JSON.
 
-    msgspec reads what is well formed. What it refuses but JSON's grammar allows (a lone surrogate, a
-    number of any length) is read by the standard library. Raises ValueError for anything else.
+    msgspec reads what is well formed. What it refuses but JSON's grammar allows (a lone surrogate) is read
+    by the standard library; a number that no number can hold stays text. Raises ValueError for anything else.
     """
     try:
         return _DECODE(data)
@@ -128,9 +131,18 @@ def read_json(data: str | bytes) -> Any:
     except ValueError:
         pass
     try:
-        return json.loads(data, parse_constant=_refuse_constant)
+        return json.loads(data, parse_constant=_refuse_constant, parse_int=_whole, parse_float=_real)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
+
+
+def _whole(digits: str) -> int | str:
+    return int(digits) if len(digits) <= LONGEST_INTEGER else digits
+
+
+def _real(digits: str) -> float | str:
+    value = float(digits)
+    return value if math.isfinite(value) else digits
 
 
 def _refuse_constant(name: str) -> Any:

@@ -3,9 +3,9 @@
 Events ``start``, ``chunk``, ``error`` and ``done``, as RunAgent's page "Stream agent responses"
 documents them. Three rules of this room:
 
-- A chunk's `index` is its place in the whole answer. A chunk at or below the last one folded is
-  dropped, so a server that resumes one chunk early, or begins again, changes nothing; a chunk
-  beyond the next one is a gap, and is said.
+- A chunk's `index` is its place in the whole answer. After a resume a chunk that had come is dropped,
+  so a server that resumes one chunk early, or begins again, changes nothing; but it must be the same
+  chunk, or two answers would be made into one. A chunk beyond the next one is a gap, and is said.
 - The stream can be resumed where the server named a session and every chunk had an index.
 - A ``done`` is the end whatever its data holds: the page's own example of it is not valid SSE, and a
   parser that follows the standard reads ``{`` there.
@@ -81,8 +81,8 @@ class RunAgent:
         """The error of a failed reply; a 404 says that a self-hosted RunAgent has no such endpoint."""
         error = error_of(failure)
         if failure.status == 404 and isinstance(error, AgentError):
-            hint = "(`runagent serve` has no /stream endpoint: it streams over a WebSocket, the wire runagent-ws.)"
-            return AgentError(f"{error} {hint}", error.code, error.message)
+            hint = "(`runagent serve` has no /stream endpoint: it streams over a WebSocket, the wire runagent-ws)."
+            return AgentError(f"{str(error)[:-1]} {hint}", error.code, error.message)
         return error
 
 
@@ -92,7 +92,12 @@ class RunAgentDecoder:
     def __init__(self, ask: AgentRequest) -> None:
         self._ask = ask
         self._session_id: str | None = ask.session_id
-        self._last: int | None = None
+        # The place of the next chunk; None before the first.
+        self._due: int | None = None
+        # The text of each chunk by its place, as a hash: what comes again must be what had come.
+        self._folded: dict[int, int] = {}
+        self._unplaced = 0
+        self._repeated: int | None = None
         self._indexed = True
         self._resumed = False
         self._joiner = Joiner()
@@ -123,7 +128,7 @@ class RunAgentDecoder:
         result = reply if "result" in reply or not isinstance(inner, dict) else inner
         answer = result.get("result")
         if answer is None:
-            raise ProtocolError("The server's JSON reply has no result.", said)
+            raise ProtocolError("The server sent a JSON reply without a result.", said)
         if session_id := text(reply.get("session_id")) or text(result.get("session_id")):
             yield Started(session_id=session_id, sent=sent)
         words = answer if isinstance(answer, str) else to_json(answer)
@@ -147,11 +152,11 @@ class RunAgentDecoder:
         if self._session_id is None or not self._indexed:
             return None
         self._resumed = True
-        place = 0 if self._last is None else self._last + 1
+        self._repeated = None
         return msgspec.structs.replace(
             self._ask,
             session_id=self._session_id,
-            parameters={**self._ask.parameters, "resume_from_index": place},
+            parameters={**self._ask.parameters, "resume_from_index": self._due or 0},
         )
 
     def _start(self, sent: ServerSentEvent) -> Iterable[AgentEvent]:
@@ -168,34 +173,60 @@ class RunAgentDecoder:
         index = integer(data.get("index"))
         if index is None:
             return self._unnumbered(content, sent)
-        last, self._last = self._last, index
-        if last is None and self._resumed:
-            last = -1  # it was asked to begin at 0
-        if last is None or index == last + 1:
+        if index == self._due and self._repeated is None and not self._unplaced:  # as nearly always
+            self._due = index + 1
+            self._folded[index] = hash(content)
             return [Text(text=self._joiner.feed(content), index=index, sent=sent)]
-        return self._out_of_order(content, index, last, sent)
+        if index in self._folded:
+            return self._again(content, index, sent)
+        return self._placed(content, index, sent)
 
     def _unnumbered(self, content: str, sent: ServerSentEvent) -> Iterable[AgentEvent]:
-        if self._resumed and self._last is not None:
+        if self._resumed and self._due is not None:
             raise ProtocolError(
                 "The server took the stream up again without saying where; what followed could double the text.",
                 sent.data,
             )
         self._indexed = False
+        self._unplaced += 1
         return [Text(text=self._joiner.feed(content), sent=sent)]
 
-    def _out_of_order(self, content: str, index: int, last: int, sent: ServerSentEvent) -> Iterable[AgentEvent]:
-        if index <= last:
-            self._last = last if last >= 0 else None
-            if self._resumed:
-                return []
+    def _again(self, content: str, index: int, sent: ServerSentEvent) -> Iterable[AgentEvent]:
+        """A chunk in a place that is taken: after a resume it must be the one that had come."""
+        if not self._resumed:
             return [Notice(message=f"Chunk {index} came again and was left out.", sent=sent)]
-        missing = f"Chunk {last + 1} is" if index == last + 2 else f"Chunks {last + 1} to {index - 1} are"
-        gap = Notice(message=f"{missing} missing here: the server skipped them.", sent=sent)
-        return [gap, Text(text=self._joiner.feed(content), index=index, sent=sent)]
+        if self._folded[index] != hash(content):
+            raise ProtocolError(
+                f"The server began another answer instead of taking this one up (its chunk {index} is not the one "
+                "that had come); what had arrived is kept.",
+                sent.data,
+            )
+        self._repeated = index
+        return []
+
+    def _placed(self, content: str, index: int, sent: ServerSentEvent) -> Iterable[AgentEvent]:
+        """A chunk in a place of its own. Chunks without a number may have filled what looks like a gap."""
+        due, spare = self._due, self._unplaced
+        if due is None:  # a stream that was taken up before its first chunk was asked to begin at 0
+            due = 0 if self._resumed else index
+        if index < due:
+            return [Notice(message=f"Chunk {index} came too late and was left out.", sent=sent)]
+        self._folded[index] = hash(content)
+        self._due, self._unplaced, self._repeated = index + 1, 0, None
+        piece = Text(text=self._joiner.feed(content), index=index, sent=sent)
+        if index <= due + spare:
+            return [piece]
+        missing = f"Chunk {due} is missing" if index == due + 1 else f"Chunks {due} to {index - 1} are missing"
+        return [Notice(message=f"{missing} here: the server skipped them.", sent=sent), piece]
+
+    def _early(self, sent: ServerSentEvent) -> Iterator[Notice]:
+        last = (self._due or 0) - 1
+        if self._repeated is not None and self._repeated < last:
+            said = f"The server ended the answer at chunk {self._repeated}, though it had sent chunk {last} before."
+            yield Notice(message=said, sent=sent)
 
     def _done(self, sent: ServerSentEvent) -> Iterable[AgentEvent]:
-        return [*self.flush(), *_ending(_object_or_empty(sent.data), sent)]
+        return [*self.flush(), *self._early(sent), *_ending(_object_or_empty(sent.data), sent)]
 
 
 def _object_or_empty(data: str) -> dict[str, Any]:

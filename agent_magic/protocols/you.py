@@ -91,7 +91,7 @@ class YouDecoder:
             case "response.output_item.done":
                 return [Progress(message="working", sent=sent)]
             case "response.output_content.full":
-                return _content(_response(sent), sent)
+                return _beside(sent)
             case "response.done":
                 return [*self.flush(), _done(sent)]
             case "error" | "response.error" | "response.failed":
@@ -106,10 +106,10 @@ class YouDecoder:
         try:
             reply = read_json(said)
         except ValueError:
-            raise ProtocolError("The server's JSON reply cannot be read.", said) from None
+            raise ProtocolError("The server sent a JSON reply that cannot be read.", said) from None
         output = reply.get("output") if isinstance(reply, dict) else None
         if not isinstance(output, list):
-            raise ProtocolError("The server's JSON reply has no output.", said)
+            raise ProtocolError("The server sent a JSON reply without an output.", said)
         yield Started(sent=sent)
         for place, item in enumerate(output):
             yield from _item(item, place, sent)
@@ -129,7 +129,8 @@ class YouDecoder:
         delta = response.get("delta")
         if not isinstance(delta, str):
             raise ProtocolError("The server sent a delta without text.", sent.data)
-        if response.get("type", ANSWER) != ANSWER:
+        kind = response.get("type")
+        if isinstance(kind, str) and kind != ANSWER:
             return [Unknown(name=sent.event, data=sent.data, sent=sent)]
         item = integer(response.get("output_index", 0))
         if item is None:
@@ -149,14 +150,22 @@ def _response(sent: ServerSentEvent) -> dict[str, Any]:
 
 def _item(item: object, place: int, sent: ServerSentEvent) -> Iterator[AgentEvent]:
     if not isinstance(item, dict):
-        raise ProtocolError(f"Item {place} of the server's output is no object.", sent.data)
+        raise ProtocolError(f"The server sent a JSON reply whose item {place} is no object.", sent.data)
     if item.get("type") == ANSWER:
         answer = text(item.get("text"))
         if answer is None:
-            raise ProtocolError(f"Item {place} of the server's output has no text.", sent.data)
+            raise ProtocolError(f"The server sent a JSON reply whose item {place} has no text.", sent.data)
         yield Text(text=answer, item=place, sent=sent)
     else:
         yield from _content({**item, "full": item.get("content")}, sent)
+
+
+def _beside(sent: ServerSentEvent) -> Iterable[AgentEvent]:
+    """What comes beside the text. Broken, it is kept as it came: it is no reason to lose the answer."""
+    try:
+        return _content(_response(sent), sent)
+    except ProtocolError:
+        return [Unknown(name=sent.event, data=sent.data, sent=sent)]
 
 
 def _content(response: Mapping[str, Any], sent: ServerSentEvent) -> Iterable[AgentEvent]:
