@@ -21,10 +21,13 @@ from msgspec import Struct
 
 from agent_magic.errors import ConfigError
 
-__all__ = ["AgentConfig", "Settings", "check_seconds", "check_values", "load_settings"]
+__all__ = ["AgentConfig", "Settings", "check_seconds", "check_values", "keeps_journal", "load_settings"]
 
 FILE_NAME = "agent_magic.toml"
 VARIABLE = "AGENT_MAGIC_CONFIG"
+JOURNAL_VARIABLE = "AGENT_MAGIC_JOURNAL"
+JOURNAL_VALUES: dict[str, bool | None] = {"": None, "0": False, "no": False, "off": False, "false": False}
+JOURNAL_VALUES |= {"1": True, "yes": True, "on": True, "true": True}
 AUTHS = ("bearer", "x-api-key")
 # RFC 9110, 5.6.2: what a header's name may hold.
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -54,11 +57,12 @@ class AgentConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Settings(Struct, frozen=True):
-    """All agents by name, the default one's name, and the file they came from."""
+    """All agents by name, the default one's name, the file they came from, and whether runs are written down."""
 
     agents: dict[str, AgentConfig]
     default: str = "demo"
     path: Path | None = None
+    journal: bool = True
 
     def agent(self, name: str | None) -> tuple[str, AgentConfig]:
         """The agent called `name`, or the default one. Raises `ConfigError` with the nearest name."""
@@ -86,6 +90,15 @@ def load_settings(folder: Path | None = None) -> Settings:
     if path is None:
         return Settings(EMBEDDED)
     return _read(path)
+
+
+def keeps_journal() -> bool:
+    """Whether runs are written down: ``AGENT_MAGIC_JOURNAL``, or else the file's `journal`. Raises `ConfigError`."""
+    said = os.environ.get(JOURNAL_VARIABLE, "").strip().lower()
+    if said not in JOURNAL_VALUES:
+        raise ConfigError(f"{JOURNAL_VARIABLE} is 0 (no journal) or 1; {said!r} is neither.")
+    wanted = JOURNAL_VALUES[said]
+    return load_settings().journal if wanted is None else wanted
 
 
 def check_seconds(name: str, value: float, *, zero: bool = False) -> float:
@@ -116,7 +129,7 @@ def _read(path: Path) -> Settings:
         raise ConfigError(f"{path} is not TOML: {str(error).rstrip('.')}.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}.") from None
-    _check_names(path, "", content, ("agents", "default"))
+    _check_names(path, "", content, ("agents", "default", "journal"))
     tables = content.get("agents", {})
     if not isinstance(tables, dict):
         raise ConfigError(f"{path}: agents is a table; write [agents.NAME].")
@@ -124,7 +137,10 @@ def _read(path: Path) -> Settings:
     default = content.get("default", next(iter(tables), "demo"))
     if not isinstance(default, str) or default not in agents:
         raise ConfigError(f"{path}: default = {default!r} names no agent; {_nearest(str(default), agents)}")
-    return Settings(agents, default, path)
+    journal = content.get("journal", True)
+    if not isinstance(journal, bool):
+        raise ConfigError(f"{path}: journal = {journal!r} is neither true nor false.")
+    return Settings(agents, default, path, journal)
 
 
 def _agent(path: Path, name: str, table: object) -> AgentConfig:
