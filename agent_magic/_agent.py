@@ -9,8 +9,9 @@ from typing import Any
 
 import msgspec
 
-from agent_magic._config import AgentConfig, check_values, load_settings
+from agent_magic._config import AgentConfig, check_values, keeps_journal, load_settings
 from agent_magic._connection import check_request
+from agent_magic._journal import journal_folder
 from agent_magic._keys import Secret, find_key
 from agent_magic._policy import Policy
 from agent_magic._request import AgentRequest, HTTPRequest, check_base_url
@@ -64,13 +65,17 @@ class Agent:
             base_url=base_url,
             agent=config.agent,
             parameters={**config.parameters, **(parameters or {})},
-            headers={name: _guarded(name, value) for name, value in config.headers.items()},
+            headers=self.headers(),
             key=find_key(variable) if (variable := self._key_variable()) else None,
             key_env=variable,
             auth=config.auth,
         )
         check_request(self._protocol.request(ask), self._policy())
         return ask
+
+    def headers(self) -> dict[str, str | Secret]:
+        """The headers that the settings name; a value that its name calls a secret is one."""
+        return {name: _guarded(name, value) for name, value in self.config.headers.items()}
 
     def request(self, prompt: str, parameters: dict[str, Any] | None = None) -> HTTPRequest:
         """What would be sent for `prompt`; the key in it prints as ``***``."""
@@ -79,7 +84,7 @@ class Agent:
     def begin(self, prompt: str, parameters: dict[str, Any] | None = None) -> tuple[AgentResult, Run]:
         """Begin to ask; returns at once with the growing result."""
         ask = self.prepare(prompt, parameters)
-        run = Run(self._protocol, ask, self._policy(), self.name)
+        run = Run(self._protocol, ask, self._policy(), self.name, journal_folder() if keeps_journal() else None)
         result = AgentResult(run, ask.parameters)
         run.start()
         return result, run
@@ -163,8 +168,11 @@ def _configured(base: AgentConfig, settings: dict[str, Any]) -> AgentConfig:
 
 
 def _guarded(name: str, value: str) -> str | Secret:
-    """A header's value; a `Secret` where its name says that it is one."""
-    return Secret(value) if re.search("auth|key|token|secret|cookie", name, re.IGNORECASE) else value
+    """A header's value; a `Secret` where its name says that it is one. A scheme before it is none."""
+    if not re.search("auth|key|token|secret|cookie", name, re.IGNORECASE):
+        return value
+    scheme = re.match("(?:basic|bearer|token) +", value, re.IGNORECASE)
+    return Secret(value) if scheme is None else Secret(value[scheme.end() :], scheme[0])
 
 
 def _raised(result: AgentResult) -> AgentResult:

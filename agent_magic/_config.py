@@ -25,19 +25,23 @@ from agent_magic._settings import AgentConfig, check_seconds, check_values
 from agent_magic._trust import Trust
 from agent_magic.errors import ConfigError
 
-__all__ = ["AgentConfig", "Settings", "check_seconds", "check_values", "load_settings", "user_file"]
+__all__ = ["AgentConfig", "Settings", "check_seconds", "check_values", "keeps_journal", "load_settings", "user_file"]
 
 FILE_NAME = "agent_magic.toml"
 VARIABLE = "AGENT_MAGIC_CONFIG"
+JOURNAL_VARIABLE = "AGENT_MAGIC_JOURNAL"
+JOURNAL_VALUES: dict[str, bool | None] = {"": None, "0": False, "no": False, "off": False, "false": False}
+JOURNAL_VALUES |= {"1": True, "yes": True, "on": True, "true": True}
 # What a file may hold beside its agents; the last two only one of the person's own.
-SHARED, PERSONAL = ("agents", "default"), ("allow_hosts", "allow_keys")
+SHARED, PERSONAL = ("agents", "default", "journal"), ("allow_hosts", "allow_keys")
 HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]+)?")
 
 
 class Settings(Struct, frozen=True):
     """All agents by name, the default one's name, the nearest file, and whom the person trusts.
 
-    `projects` names the agents that a project's file describes, with that file.
+    `projects` names the agents that a project's file describes, with that file. `journal` is whether runs are
+    written down: not where any file says no.
     """
 
     agents: dict[str, AgentConfig]
@@ -45,6 +49,7 @@ class Settings(Struct, frozen=True):
     path: Path | None = None
     projects: dict[str, Path] = {}
     trust: Trust = Trust()
+    journal: bool = True
 
     def agent(self, name: str | None) -> tuple[str, AgentConfig]:
         """The agent called `name`, or the default one. Raises `ConfigError` with the nearest name."""
@@ -74,6 +79,7 @@ class _File(Struct, frozen=True):
     default: str | None
     allow_hosts: list[str]
     allow_keys: list[str]
+    journal: bool
 
 
 def user_file() -> Path:
@@ -113,7 +119,17 @@ def _merged(project: _File | None, own: _File | None, own_path: Path) -> Setting
         files[0].path if files else None,
         dict.fromkeys(project.agents, project.path) if project is not None else {},
         _trust(own, own_path),
+        journal=all(file.journal for file in files),
     )
+
+
+def keeps_journal() -> bool:
+    """Whether runs are written down: ``AGENT_MAGIC_JOURNAL``, or else the file's `journal`. Raises `ConfigError`."""
+    said = os.environ.get(JOURNAL_VARIABLE, "").strip().lower()
+    if said not in JOURNAL_VALUES:
+        raise ConfigError(f"{JOURNAL_VARIABLE} is 0 (no journal) or 1; {said!r} is neither.")
+    wanted = JOURNAL_VALUES[said]
+    return load_settings().journal if wanted is None else wanted
 
 
 def _trust(own: _File | None, own_path: Path) -> Trust:
@@ -191,7 +207,10 @@ def _read(path: Path, content: dict[str, Any], *, is_own: bool) -> _File:
             raise ConfigError(
                 f"{path}: allow_hosts holds {host!r}; a host looks like api.example.com or localhost:8000."
             )
-    return _File(path, agents, default, hosts, _texts(path, content, "allow_keys"))
+    journal = content.get("journal", True)
+    if not isinstance(journal, bool):
+        raise ConfigError(f"{path}: journal = {journal!r} is neither true nor false.")
+    return _File(path, agents, default, hosts, _texts(path, content, "allow_keys"), journal)
 
 
 def _texts(path: Path, content: dict[str, Any], name: str) -> list[str]:

@@ -6,25 +6,30 @@ it into a header. A `Secret` shows as ``***`` everywhere and refuses to be pickl
 
 from __future__ import annotations
 
-import json
 import os
+import re
 from base64 import b64encode
+from collections.abc import Iterator
 from typing import NoReturn
-from urllib.parse import quote
 
 from agent_magic.errors import AuthError, ConfigError
 
 __all__ = ["Secret", "find_key"]
 
+# Shorter pieces of base64 than this stand in any text.
+SHORTEST_PIECE = 8
+URL_SAFE = str.maketrans("+/", "-_")
+
 
 class Secret:
     """A text that is shown as ``***``, but for a harmless `prefix` such as ``Bearer``."""
 
-    __slots__ = ("_prefix", "_value")
+    __slots__ = ("_patterns", "_prefix", "_value")
 
     def __init__(self, value: str, prefix: str = "") -> None:
         self._value = value
         self._prefix = prefix
+        self._patterns: tuple[re.Pattern[str], ...] = ()
 
     def reveal(self) -> str:
         """The text itself. Only the room that writes to the socket calls this."""
@@ -34,18 +39,24 @@ class Secret:
         """The same secret with `prefix` before it."""
         return Secret(self._value, prefix)
 
+    def is_in(self, text: str) -> bool:
+        """Whether `text` holds the secret, as it is or encoded."""
+        return any(pattern.search(text) for pattern in self._spellings())
+
     def strike(self, text: str) -> str:
-        """`text` with the secret struck out, should a server have echoed it, as it is or encoded."""
-        spellings = {
-            self._value,
-            json.dumps(self._value)[1:-1],
-            self._value.replace("/", "\\/"),
-            quote(self._value, safe=""),
-        }
-        spellings.add(b64encode(self._value.encode()).decode())
-        for spelling in sorted(spellings, key=len, reverse=True):
-            text = text.replace(spelling, "***")
+        """`text` with the secret struck out, should a server have echoed it.
+
+        It is found as it is, in JSON, percent-encoded, and in base64 of it or of a text around it.
+        """
+        for pattern in self._spellings():
+            text = pattern.sub("***", text)
         return text
+
+    def _spellings(self) -> tuple[re.Pattern[str], ...]:
+        if not self._patterns and self._value:
+            spellings = dict.fromkeys([self._value, *_in_base64(self._value)])
+            self._patterns = tuple(_pattern(spelling) for spelling in spellings)
+        return self._patterns
 
     def __repr__(self) -> str:
         return f"{self._prefix}***"
@@ -54,6 +65,30 @@ class Secret:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a key is never pickled; the other side reads its own")
+
+
+def _in_base64(value: str) -> Iterator[str]:
+    """What of `value` stands in base64 of a text that holds it, wherever in its group of three bytes it begins."""
+    said = value.encode()
+    yield b64encode(said).decode()
+    for before in range(3):
+        first, end = -(-before * 8 // 6), (before + len(said)) * 8 // 6
+        piece = b64encode(b"\0" * before + said).decode()[first:end]
+        if len(piece) >= SHORTEST_PIECE:
+            yield piece
+            yield piece.translate(URL_SAFE)
+
+
+def _pattern(spelling: str) -> re.Pattern[str]:
+    """`spelling` as it may be written in JSON, in JSON within JSON, and in a URL."""
+    return re.compile(re.sub(r"\\+|[^0-9A-Za-z\\]", lambda found: _encoded(found[0]), spelling))
+
+
+def _encoded(signs: str) -> str:
+    # Three levels of JSON put 7 backslashes before a sign. The bound is for a server that sends a million of them.
+    length, code = len(signs), f"{ord(signs[0]):02x}"
+    plain = rf"\\{{{length},{8 * length}}}" if signs[0] == "\\" else rf"\\{{0,7}}{re.escape(signs)}"
+    return rf"(?:{plain}|(?i:(?:%|\\{{1,7}}u00){code}){{{length}}})"
 
 
 def find_key(variable: str) -> Secret:

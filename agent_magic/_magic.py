@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Awaitable
-from difflib import get_close_matches
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,7 @@ from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_exp
 
 from agent_magic._cell import AwaitedCells, Clicks, abort_queue, can_be_clicked
 from agent_magic._options import Options, help_text, parse_options
-from agent_magic.errors import ConfigError
+from agent_magic._verbs import manage, verbs_text
 
 if TYPE_CHECKING:
     from agent_magic._agent import Agent
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
     from agent_magic.views._base import Caption, View
 
 __all__ = ["AgentMagics", "load", "unload"]
-
-VERBS = ("stop",)
 
 
 def load(shell: InteractiveShell) -> None:
@@ -62,38 +59,13 @@ class AgentMagics(Magics):
     def agent(self, line: str, cell: str | None = None) -> object:
         """Ask an agent (``%%agent``), or look after the agents (``%agent``)."""
         if cell is None:
-            return self._manage(line)
+            return manage(line, self._ip.user_ns)
         awaited, line = self.cells.split(line)
         question = _Question(self._ip, parse_options(line), self.cells.typed_body(line, cell))
         return question.answer(awaited=awaited)
 
-    def _manage(self, line: str) -> object:
-        words = line.split()
-        match words:
-            case []:
-                from agent_magic._overview import Overview
 
-                return Overview()
-            case ["stop"] | ["stop", "all"]:
-                _stop(everything=len(words) == 2)
-                return None
-            case _:
-                near = get_close_matches(words[0], VERBS, n=1)
-                hint = f"did you mean %agent {near[0]}?" if near else "there are: %agent, %agent stop [all]."
-                raise ConfigError(f"There is no `%agent {' '.join(words)}`; {hint}")
-
-
-AgentMagics.agent.__doc__ = f"{AgentMagics.agent.__doc__}\n\n{help_text()}"
-
-
-def _stop(*, everything: bool) -> None:
-    from agent_magic._run import live_runs
-
-    runs = live_runs()
-    for run in runs if everything else runs[-1:]:
-        run.stop()
-    if not runs:
-        print("No agent is running.")  # noqa: T201 (what the person asked for)
+AgentMagics.agent.__doc__ = f"{AgentMagics.agent.__doc__}\n\n{verbs_text()}\n\n{help_text()}"
 
 
 class _Question:

@@ -7,11 +7,12 @@ import pickle
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Generator
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from msgspec import Struct
 
 from agent_magic._run import Run
+from agent_magic._tape import Header
 from agent_magic._transcript import Status, Transcript
 from agent_magic.errors import AgentMagicError, PromptError
 from agent_magic.events import AgentEvent, Artifact, Source, ToolCall, ToolResult, Usage
@@ -54,6 +55,21 @@ class AgentResult:
         self.prompt = run.ask.prompt
         self.parameters = parameters
         self._price = run.price
+
+    @classmethod
+    def of_tape(cls, header: Header, transcript: Transcript) -> Self:
+        """The result of a run that is over, or that another process reads, from its tape."""
+        result = cls.__new__(cls)
+        result.__dict__.update(
+            _run=None,
+            _transcript=transcript,
+            run_id=header.run,
+            agent=header.agent,
+            protocol=header.protocol,
+            prompt=header.question.prompt,
+            parameters=header.question.parameters,
+        )
+        return result
 
     def __getstate__(self) -> dict[str, Any]:
         if self.status == "running":

@@ -3,6 +3,9 @@
 All runs of a process share one event loop in one thread (an anyio portal). A run is a task there: it
 reads and folds, and wakes whoever listens; nobody who paints can slow it. `stop` may be called from
 any thread and closes the socket at once. An exit handler ends the loop, so a plain script exits.
+
+A run with a journal is written down while it is read. Its end waits a moment for its tape, so that what
+must be said of the tape stands in the run's own notices.
 """
 
 from __future__ import annotations
@@ -10,26 +13,36 @@ from __future__ import annotations
 import asyncio
 import atexit
 import os
+import socket
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from datetime import UTC, datetime
+from pathlib import Path
 from threading import Event, Lock
 from typing import Literal
 from uuid import uuid4
 
 import anyio
+import msgspec
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
+from agent_magic._connection import check_request
+from agent_magic._deck import Call, Player, Taped
+from agent_magic._keys import Secret
 from agent_magic._request import AgentRequest, host_of
 from agent_magic._stream import Policy, follow
-from agent_magic._transcript import Transcript
-from agent_magic.errors import AgentMagicError, ProtocolError
-from agent_magic.events import AgentEvent
-from agent_magic.protocols import AgentProtocol
+from agent_magic._tape import VERSION, Entry, Flushed, Header, Question, Recording, Resumed, Retried
+from agent_magic._transcript import Status, Transcript
+from agent_magic._writer import Tape
+from agent_magic.errors import AgentMagicError, ConfigError, ProtocolError
+from agent_magic.events import AgentEvent, Connected, Connecting, Notice, Retrying
+from agent_magic.protocols import AgentProtocol, Decoder
 
 __all__ = ["Run", "live_runs"]
 
 Ending = Literal["stopped", "interrupted"]
 
+_FROM_CONNECTION = (Connecting, Connected, Retrying)
 _LOCK = Lock()
 _PORTALS: dict[int, BlockingPortal] = {}
 _LIVE: dict[str, Run] = {}
@@ -59,9 +72,14 @@ def _close(stack: ExitStack, portal: BlockingPortal) -> None:
 
 
 class Run:
-    """A question on its way. `start` begins it; `transcript` holds what has come of it."""
+    """A question on its way. `start` begins it; `transcript` holds what has come of it.
 
-    def __init__(self, protocol: AgentProtocol, ask: AgentRequest, policy: Policy, agent: str) -> None:
+    `journal` is the folder that it is written down in, if any.
+    """
+
+    def __init__(
+        self, protocol: AgentProtocol, ask: AgentRequest, policy: Policy, agent: str, journal: Path | None = None
+    ) -> None:
         self.id = uuid4().hex[:12]
         self.agent = agent
         self.protocol = protocol.name
@@ -75,6 +93,12 @@ class Run:
         self._ending: Ending | None = None
         self._scope: anyio.CancelScope | None = None
         self._listeners: list[Callable[[], None]] = []
+        self._journal = journal
+        self._tape: Tape | None = None
+        self._first_request = ask
+        self._begun: Decoder | None = None
+        self._earlier: list[Entry] = []
+        self._resumes: str | None = None
 
     @property
     def is_over(self) -> bool:
@@ -84,7 +108,30 @@ class Run:
     def start(self) -> None:
         """Begin to read, in the shared loop."""
         _LIVE[self.id] = self
+        # The tape first: at exit what began last ends first, and the tapes are to see how the runs end.
+        self._open_tape()
         _portal().start_task_soon(self._read)
+
+    def take_up(self, tape: Recording) -> None:
+        """Before `start`: go on where the run on `tape` ended, in this one; all that it had comes first.
+
+        Raises `ConfigError` where that cannot be.
+        """
+        ended = "the kernel had ended" if tape.outcome is None else "the run had ended"
+        retried = Retried(at=0, attempt=1, retries=self._policy.retries, delay=0, reason=ended)
+        heard = [msgspec.structs.replace(entry, at=0) for entry in tape.entries if not isinstance(entry, Flushed)]
+        self._earlier = [*heard, Resumed(at=0), retried]
+        self._begun = self._protocol.decoder(self.ask)
+        player = Player(self._begun, self.transcript.apply)
+        for entry in self._earlier:
+            player.play(entry)
+        run = tape.header.run
+        if self.transcript.is_complete or self.transcript.error is not None:
+            raise ConfigError(f"Run {run} came to its end; ask again for another answer.")
+        if player.following is None:
+            raise ConfigError(f"The stream of run {run} cannot be taken up again, what arrived is all; ask again.")
+        self._first_request, self._resumes = player.following, run
+        check_request(self._protocol.request(self._first_request), self._policy)
 
     def stop(self, ending: Ending = "stopped") -> None:
         """End the run and close its socket; from any thread, at any time, more than once."""
@@ -127,8 +174,36 @@ class Run:
             wake()
 
     def _emit(self, event: AgentEvent) -> None:
+        # What the connection does is told to the tape here, what the server says by the decoder.
+        if self._tape is not None and isinstance(event, _FROM_CONNECTION):
+            self._tape.tell(event)
         self.transcript.apply(event)
         self._wake()
+
+    def _open_tape(self) -> None:
+        if self._journal is None:
+            return
+        secrets = [value for value in (self.ask.key, *self.ask.headers.values()) if isinstance(value, Secret)]
+        self._tape = Tape(self._journal, self._header(), secrets, self._note, self.transcript.began)
+        if self._earlier:
+            self._tape.copy(self._earlier)
+
+    def _header(self) -> Header:
+        return Header(
+            version=VERSION,
+            run=self.id,
+            agent=self.agent,
+            protocol=self.protocol,
+            started=datetime.now(UTC),
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            question=Question.of(self.ask),
+            policy=msgspec.to_builtins(self._policy),
+            resumes=self._resumes,
+        )
+
+    def _note(self, sentence: str) -> None:
+        self._emit(Notice(message=sentence))
 
     async def _read(self) -> None:
         error: AgentMagicError | None = None
@@ -138,7 +213,7 @@ class Run:
                     self._scope = scope
                     if self._ending is not None:
                         scope.cancel()
-                await follow(self._protocol, self.ask, self._policy, self._emit)
+                await self._follow()
         except AgentMagicError as raised:
             error = raised
         except Exception as raised:  # noqa: BLE001 (a defect must end the run too, not leave it running for ever)
@@ -146,21 +221,40 @@ class Run:
             error = ProtocolError(f"agent_magic could not read the stream of {host_of(self.ask.base_url)}: {said}.")
             error.__cause__ = raised
         finally:
-            self._finish(error)
+            status, error = self._outcome(error)
+            await self._end(status, error)
 
-    def _finish(self, error: AgentMagicError | None) -> None:
+    async def _follow(self) -> None:
+        protocol = self._protocol
+        if self._tape is not None or self._begun is not None:
+            protocol = Taped(protocol, _ignore if self._tape is None else self._tape.tell, self._begun)
+        await follow(protocol, self._first_request, self._policy, self._emit)
+
+    def _outcome(self, error: AgentMagicError | None) -> tuple[Status, AgentMagicError | None]:
         error = error or self.transcript.error
         if self.transcript.is_complete:  # a stop that came too late stopped nothing
-            self.transcript.close("done")
-        elif self._ending is not None:
-            self.transcript.close(self._ending)
-        elif error is not None:
-            self.transcript.close("failed", error)
-        else:  # the loop is being shut down
-            self.transcript.close("stopped")
-        _LIVE.pop(self.id, None)
-        self._over.set()
-        self._wake()
+            return "done", None
+        if self._ending is not None:
+            return self._ending, None
+        if error is not None:
+            return "failed", error
+        return "stopped", None  # the loop is being shut down
+
+    async def _end(self, status: Status, error: AgentMagicError | None) -> None:
+        elapsed = self.transcript.elapsed
+        try:
+            if self._tape is not None:
+                self._tape.end(status, error, elapsed)
+                await self._tape.written()
+        finally:  # also when the loop is being shut down, and nothing is waited for
+            self.transcript.close(status, error, elapsed)
+            _LIVE.pop(self.id, None)
+            self._over.set()
+            self._wake()
+
+
+def _ignore(_call: Call) -> None:
+    """Where there is no journal."""
 
 
 def _cancel(scope: anyio.CancelScope) -> None:

@@ -1,11 +1,12 @@
 """The fold: a run's events into what is known of it. The only accumulator.
 
-One thread applies events, any thread reads. `revision` grows when text that was there has changed,
+Any thread applies an event, one at a time, and any thread reads. `revision` grows when text that was there has changed,
 and not when text was added behind it: a painter that only appends can tell the two apart.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from threading import Lock
 from time import monotonic
 from typing import Any, Literal
@@ -39,14 +40,22 @@ Status = Literal["running", "done", "stopped", "interrupted", "failed"]
 _FROM_CONNECTION = (Connecting, Connected, Retrying)
 
 
-class Transcript:
-    """All that is known of one run. `began` and the like are seconds on the monotonic clock."""
+def _is_arrival(event: AgentEvent) -> bool:
+    """Whether `event` came from the server; a notice may be our own."""
+    if isinstance(event, Notice):
+        return event.sent is not None
+    return not isinstance(event, _FROM_CONNECTION)
 
-    def __init__(self) -> None:
+
+class Transcript:
+    """All that is known of one run. `began` and the like are seconds on `clock`."""
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
         self._lock = Lock()
         self._pieces: dict[int, list[str]] = {}
         self._joined: str | None = ""
-        self.began = monotonic()
+        self.began = clock()
         self.first_event: float | None = None
         self.first_text: float | None = None
         self.ended: float | None = None
@@ -100,7 +109,7 @@ class Transcript:
     @property
     def elapsed(self) -> float:
         """Seconds from the run's beginning to its end, or to now."""
-        return (monotonic() if self.ended is None else self.ended) - self.began
+        return (self._clock() if self.ended is None else self.ended) - self.began
 
     @property
     def is_complete(self) -> bool:
@@ -116,15 +125,18 @@ class Transcript:
                 self.notices.append("Text that came after the end was left out.")
                 return
             self.events.append(event)
-            if not isinstance(event, _FROM_CONNECTION):
+            if _is_arrival(event):
                 self._note_arrival()
             self._fold(event)
 
-    def close(self, status: Status, error: AgentMagicError | None = None) -> None:
-        """The run is over, as `status` says; the first to say so is right."""
+    def close(self, status: Status, error: AgentMagicError | None = None, elapsed: float | None = None) -> None:
+        """The run is over, as `status` says, `elapsed` seconds after it began, or now.
+
+        The first to say so is right.
+        """
         with self._lock:
             if self.ended is None:
-                self.ended = monotonic()
+                self.ended = self._clock() if elapsed is None else self.began + elapsed
                 self.status = status
                 self.error = error
                 self.retry_at = None
@@ -132,7 +144,7 @@ class Transcript:
     def _note_arrival(self) -> None:
         self.retry_at = None
         if self.first_event is None:
-            self.first_event = monotonic() - self.began
+            self.first_event = self._clock() - self.began
 
     def _fold(self, event: AgentEvent) -> None:
         match event:
@@ -174,7 +186,7 @@ class Transcript:
             case Connected():
                 self.doing = "waiting"
             case Retrying():
-                self.retry_at = (event, monotonic() + event.delay)
+                self.retry_at = (event, self._clock() + event.delay)
             case Unknown():
                 pass
 
@@ -184,7 +196,7 @@ class Transcript:
         self.doing = "writing"
         self.characters += len(event.text)
         if self.first_text is None:
-            self.first_text = monotonic() - self.began
+            self.first_text = self._clock() - self.began
         if event.item not in self._pieces:
             self._pieces[event.item] = []
         if event.item != max(self._pieces):

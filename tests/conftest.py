@@ -15,10 +15,11 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No key, proxy or settings of the person who runs the tests has a say in them."""
     for name in (
         "AGENT_MAGIC_CONFIG", "RUNAGENT_API_KEY", "YDC_API_KEY", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY",
-        "http_proxy", "https_proxy", "all_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR",
+        "http_proxy", "https_proxy", "all_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR", "AGENT_MAGIC_JOURNAL",
     ):  # fmt: skip
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "user"))
+    monkeypatch.setenv("AGENT_MAGIC_STATE", str(tmp_path / "state"))
     monkeypatch.chdir(tmp_path)
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import pickle
+import re
+from base64 import b64encode, urlsafe_b64encode
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -165,6 +169,34 @@ class TestKeys:
         assert f"{secret!r} {secret} {[secret]}" == "Bearer *** Bearer *** [Bearer ***]"
         with pytest.raises(TypeError):
             pickle.dumps(secret)
+
+    @pytest.mark.parametrize(
+        "key", ["sk-0123456789abcdef", "a+b/c=\"d\\e'f&g?h", "/0123456789", "0123456789=", '\\\\\\"/012345678']
+    )
+    def test_struck_out_however_it_is_written(self, key: str) -> None:
+        """A secret is found as it is, in JSON within JSON, percent-encoded, and in base64 at any place of a text."""
+        secret = Secret(key)
+        once = json.dumps(key)[1:-1]
+        said = [key, once, json.dumps(once)[1:-1], key.replace("/", "\\/"), quote(key, safe=""), quote(key)]
+        said += [re.sub("%..", lambda escape: escape[0].lower(), quote(key, safe=""))]
+        said += ["".join(c if c.isalnum() else f"\\u{ord(c):04x}" for c in key)]
+        assert [secret.strike(f"<{spelling}>") for spelling in said] == ["<***>"] * len(said)
+        for before in ("", "a", "ab", "abc"):
+            for encode in (b64encode, urlsafe_b64encode):
+                encoded = encode(f"{before}{key}{before}".encode()).decode()
+                assert secret.is_in(encoded)
+                assert len(secret.strike(encoded).replace("***", "")) <= 12
+
+    def test_a_server_cannot_make_it_slow(self) -> None:
+        """A long run of what may stand before a sign costs no more than any other text."""
+        for key in ("/0123456789", '"0123456789', "\\0123456789", '\\\\\\\\"x', "a\\\\b/c"):
+            for text in ("\\" * 60_000, "a" + "\\" * 60_000, "%5c" * 20_000, "\\u005c" * 50_000):
+                assert not Secret(key).is_in(text)
+
+    def test_nothing_else_is_struck_out(self) -> None:
+        """Texts without the secret stay as they are; a secret that is empty is in none."""
+        for key, text in (("sk-0123456789", "sk-012345678"), ("abc", "YWIK ab c"), ("", "any"), ("a.c-d", "abc-d")):
+            assert (Secret(key).is_in(text), Secret(key).strike(text)) == (False, text)
 
 
 class TestOptions:

@@ -53,7 +53,10 @@ def agent_of(kernel: Kernel, url: str) -> Iterator[None]:
 
 @contextmanager
 def kernel_of(version: str) -> Iterator[Kernel]:
-    with tempfile.TemporaryDirectory() as folder, running_kernel(kernel_python(version), Path(folder)) as kernel:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running_kernel(kernel_python(version), Path(folder), AGENT_MAGIC_STATE=folder) as kernel,
+    ):
         kernel.run("%load_ext agent_magic")
         kernel.run("%%agent demo -p stream_delay_ms=0\nWarm up.")
         yield kernel

@@ -100,7 +100,7 @@ def streamed(
             begin(page, END, 1)
         before = busy(session)
         END.run_cell(page, 1)
-        asked.get_by_text("✓ done").wait_for(state="attached")
+        asked.locator(END.output, has_text="✓ done").last.wait_for(state="attached")
         late = (
             page.evaluate("() => new Promise(go => requestAnimationFrame(() => setTimeout(() => go(Date.now()))))")
             / 1000
