@@ -97,7 +97,7 @@ def load_settings(folder: Path | None = None) -> Settings:
     found = _project(folder or Path.cwd())
     project = _read(*found, is_own=False) if found is not None else None
     own_path = user_file()
-    own = _read(own_path, _content(own_path), is_own=True) if own_path.is_file() else None
+    own = _read(own_path, _content(own_path), is_own=True) if _is_there(own_path) else None
     return _merged(project, own, own_path)
 
 
@@ -158,12 +158,20 @@ def _project(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     """The nearest file upwards of `folder` that has settings, and these."""
     for parent in (folder, *folder.parents):
         path = parent / FILE_NAME
-        if path.is_file():
+        if _is_there(path):
             return path, _content(path)
         path = parent / "pyproject.toml"
-        if path.is_file() and (table := _table_of_tool(path)) is not None:
+        if _is_there(path) and (table := _table_of_tool(path)) is not None:
             return path, table
     return None
+
+
+def _is_there(path: Path) -> bool:
+    """Whether `path` is a file, as far as this process may know: in a folder that is closed to it there is none."""
+    try:
+        return path.is_file()
+    except PermissionError:
+        return False
 
 
 def _table_of_tool(path: Path) -> dict[str, Any] | None:

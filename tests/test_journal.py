@@ -132,14 +132,30 @@ class TestWriting:
             assert notice in Caption(run, "answer").final()
 
     def test_a_folder_that_is_read_only(self, tmp_path: Path) -> None:
-        """A folder without the right to write is such a case."""
-        tmp_path.chmod(0o500)
-        if os.access(tmp_path, os.W_OK):
-            pytest.skip("root may write anywhere")
+        """A folder without the right to write is such a case; root, who may write anywhere, first becomes nobody."""
+        script = """
+            import os, sys
+            from agent_magic import Agent
+            agent = Agent(protocol="runagent", base_url=sys.argv[1], key_env="")
+            os.environ["AGENT_MAGIC_JOURNAL"] = "0"
+            agent.ask("Is all that is needed imported?")
+            del os.environ["AGENT_MAGIC_JOURNAL"]
+            if os.geteuid() == 0:
+                os.seteuid(65534)
+            answer = agent.ask("Why?")
+            print(len(answer.text), len(answer.notices), "Permission denied" in answer.notices[0])
+        """
+        folder = tmp_path / "read-only"
+        folder.mkdir(mode=0o500)
         with ScriptedServer(says(stream_from(0))) as server:
-            run = finished(server.url, tmp_path / "state" / "journal")
-        tmp_path.chmod(0o700)
-        assert (run.transcript.text, len(run.transcript.notices)) == (TEXT, 1)
+            environment = {**os.environ, "AGENT_MAGIC_STATE": str(folder / "state")}
+            done = subprocess.run(
+                [sys.executable, "-c", textwrap.dedent(script), server.url],
+                env=environment,
+                capture_output=True,
+                text=True,
+            )
+        assert (done.stdout, done.stderr) == (f"{len(TEXT)} 1 True\n", "")
 
     def test_a_full_disk(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A disk without room for a single byte is said once."""
