@@ -192,7 +192,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def jupyter_server(home: Path) -> Iterator[Site]:
+def jupyter_server(home: Path, *options: str) -> Iterator[Site]:
     """A server for all three on a free port, without a token, with settings of its own."""
     folder = home / "notebooks"
     folder.mkdir()
@@ -211,7 +211,7 @@ def jupyter_server(home: Path) -> Iterator[Site]:
     command = [
         sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", "--port=0",
         "--IdentityProvider.token=", "--ServerApp.password=", "--expose-app-in-browser",
-        "--JupyterNotebookApp.expose_app_in_browser=True", f"--ServerApp.root_dir={folder}",
+        "--JupyterNotebookApp.expose_app_in_browser=True", f"--ServerApp.root_dir={folder}", *options,
     ]  # fmt: skip
     with (home / "log").open("w") as log, subprocess.Popen(command, env=environment, stdout=log, stderr=log) as server:
         try:

@@ -37,6 +37,7 @@ def answering(
 
     with ScriptedServer(script) as server:
         yield server.url, over
+        over.set()
 
 
 def test_nothing_flashes_or_jumps(site: Site, end: FrontEnd, page: Page) -> None:
@@ -44,7 +45,7 @@ def test_nothing_flashes_or_jumps(site: Site, end: FrontEnd, page: Page) -> None
     # An output of more than a hundred lines is put into a box by Notebook 7 and nbclassic. And nbclassic empties
     # whatever has a fence in it before it draws it anew, by itself.
     text = numbered_markdown(
-        {"lab": 25_000, "notebook": 1_500, "nbclassic": 1_000}[end.name], fences=end.name != "nbclassic"
+        {"lab": 25_000, "notebook": 1_500, "nbclassic": 800}[end.name], fences=end.name != "nbclassic"
     )
     with answering(text, size=200 if end.name == "lab" else 20) as (url, _):
         path = site.write(f"frames-{end.name}", LOAD, "%%agent\nGo on.", "'below'", agent=url)
@@ -70,7 +71,7 @@ def test_nothing_flashes_or_jumps(site: Site, end: FrontEnd, page: Page) -> None
 def test_a_reader_who_scrolled_is_left_alone(site: Site, end: FrontEnd, page: Page, size: int) -> None:
     """Text that is being read stays where it is on the screen, while the answer grows and when it ends."""
     if end.name == "nbclassic":
-        size = 1_000  # what is longer is put into a box at its end, scrolled to the top, by nbclassic itself
+        size = 800  # what is longer is put into a box at its end, scrolled to the top, by nbclassic itself
     page.set_viewport_size({"width": 1000, "height": 500})
     text = numbered_markdown(size, fences=False)
     with answering(text, hold=True) as (url, over):
