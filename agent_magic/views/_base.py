@@ -41,7 +41,7 @@ class Caption:
         if retry is not None:
             event, due = retry
             left = max(0.0, due - monotonic())
-            return f"retry {event.attempt} of {event.retries} in {left:.0f} s ({event.reason})"
+            return f"retry {event.attempt} of {event.retries} in {left:.0f} s ({_short(event.reason, 60)})"
         return self._transcript.doing
 
     @property
