@@ -1,17 +1,20 @@
 """One connection: a request out, a reply in, and words for what broke. The only room that knows httpx.
 
 httpx-sse parses the stream. Where it differs from the standard (WHATWG HTML, "Server-sent events",
-9.2.6) the bytes are put right before it sees them: see `_blocks`. Two more rules:
+9.2.6) the bytes are put right before it sees them: see `_blocks`. Three more rules:
 
 - Redirects are not followed: a key belongs to one origin.
 - A reply is unpacked by `_codings`, not by httpx, which holds a whole bomb before anybody can stop it.
+- A key that a server echoes in its reply's head is struck out of it, and of what httpx and httpcore log.
 """
 
 from __future__ import annotations
 
+import logging
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
+from contextvars import ContextVar
 from email.utils import parsedate_to_datetime
 from functools import cache
 from ipaddress import ip_address
@@ -26,7 +29,7 @@ from httpx_sse import EventSource
 
 from agent_magic._blocks import Blocks
 from agent_magic._codings import DamagedError, UnknownCodingError, Unpacker
-from agent_magic._keys import Secret
+from agent_magic._keys import Secret, strike_all
 from agent_magic._policy import Policy
 from agent_magic._request import HTTPRequest, host_of
 from agent_magic.errors import ConfigError, LimitReached, ProtocolError
@@ -40,6 +43,24 @@ ERROR_BODY_SECONDS = 5.0
 CONNECT_SECONDS = 15.0
 
 
+# The loggers that tell of heads; a filter on a parent would not see what its children log.
+LOGGERS = ("httpx", "httpcore.connection", "httpcore.http11", "httpcore.http2", "httpcore.proxy", "httpcore.socks")
+_SECRETS: ContextVar[Sequence[Secret]] = ContextVar("secrets", default=())
+
+
+class _StruckLog(logging.Filter):
+    """Strikes the keys of the run that logs."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if secrets := _SECRETS.get():
+            record.msg, record.args = strike_all(record.getMessage(), secrets), None
+        return True
+
+
+for _name in LOGGERS:
+    logging.getLogger(_name).addFilter(_StruckLog())
+
+
 class Broken(Exception):
     """The connection was not made, or ended before its reply did; its text is the beginning of a sentence."""
 
@@ -47,14 +68,15 @@ class Broken(Exception):
 class Client:
     """Makes connections for one run; proxies are for other machines, what is on this one is asked directly."""
 
-    def __init__(self, base_url: str, policy: Policy) -> None:
+    def __init__(self, base_url: str, policy: Policy, secrets: Sequence[Secret] = ()) -> None:
         self._policy = policy
+        self._secrets = secrets
         try:
             self._client = httpx.AsyncClient(
                 verify=_certificates(policy.verify),
                 timeout=httpx.Timeout(policy.timeout, connect=min(policy.timeout, CONNECT_SECONDS)),
                 limits=httpx.Limits(max_keepalive_connections=0),
-                event_hooks={"response": [_stay]},
+                event_hooks={"response": [self._stay]},
                 trust_env=not is_loopback(urlsplit(base_url).hostname or ""),
             )
         except (ImportError, ValueError, httpx.InvalidURL) as error:
@@ -71,6 +93,7 @@ class Client:
         """Send `request`; the connection is closed with the context, also by a stop. Raises `Broken`."""
         host = host_of(request.url)
         check_request(request, self._policy)
+        _SECRETS.set(self._secrets)
         try:
             async with aclosing(await self._client.send(self._encode(request), stream=True)) as response:
                 yield Reply(response, host, self._policy.max_event)
@@ -90,10 +113,13 @@ class Client:
         headers |= {"content-type": "application/json", "cache-control": "no-store"}
         return self._client.build_request(request.method, request.url, headers=headers, content=request.encoded_body())
 
-
-async def _stay(response: httpx.Response) -> None:
-    # Without a Location httpx takes a redirect as it is; with one it reads the URL, and may fail at it, even to stay.
-    response.headers.pop("location", None)
+    async def _stay(self, response: httpx.Response) -> None:
+        # Without a Location httpx takes a redirect as it is; with one it reads the URL, and may fail at it, even to
+        # stay.
+        response.headers.pop("location", None)
+        for name, value in response.headers.items():
+            if any(secret.is_in(value) for secret in self._secrets):
+                response.headers[name] = strike_all(value, self._secrets)
 
 
 class Reply:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable
 from typing import assert_never
 
 from agent_magic import events
+from agent_magic._echo import guarded
+from agent_magic._keys import Secret, find_key
 from agent_magic._request import AgentRequest, HTTPRequest
 from agent_magic._tape import (
     Dialled,
@@ -188,7 +190,8 @@ def replay(tape: Recording, *, live: bool) -> Transcript:
     clock = _Clock()
     transcript = Transcript(clock)
     protocol = get_protocol(tape.header.protocol)
-    player = Player(protocol.decoder(tape.header.question.request()), transcript.apply)
+    decoder = guarded(protocol.decoder(tape.header.question.request()), _known(tape.header.question.key_env))
+    player = Player(decoder, transcript.apply)
     for entry in tape.entries:
         clock.now = entry.at
         player.play(entry)
@@ -200,6 +203,16 @@ def replay(tape: Recording, *, live: bool) -> Transcript:
         player.flush()
         _close_cut_off(transcript, player, tape.header.run)
     return transcript
+
+
+def _known(variable: str | None) -> list[Secret]:
+    """The key that the tape's run had, where it is at hand: a tape may hold it in pieces, which a replay joins."""
+    if not variable:
+        return []
+    try:
+        return [find_key(variable)]
+    except AgentMagicError:
+        return []
 
 
 def _close(transcript: Transcript, outcome: Outcome) -> None:

@@ -216,7 +216,10 @@ def show_request(agent: Agent, prompt: str, parameters: dict[str, Any]) -> None:
     """Print the request for `prompt` as it would stand on the wire, the key struck out."""
     import msgspec
 
+    from agent_magic._keys import Secret, strike_all
+
     request = agent.request(prompt, parameters)
-    body = msgspec.json.format(request.encoded_body(), indent=2).decode()
+    secrets = [value for value in request.headers.values() if isinstance(value, Secret)]
+    body = strike_all(msgspec.json.format(request.encoded_body(), indent=2).decode(), secrets)
     headers = "\n".join(f"{name}: {value}" for name, value in request.headers.items())
     print(f"{request.method} {request.url}\n{headers}\n\n{body}\n\n{len(request.encoded_body()):,} bytes, not sent.")  # noqa: T201

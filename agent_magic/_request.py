@@ -33,6 +33,11 @@ class AgentRequest(Struct, frozen=True):
     key_env: str | None = None
     auth: str | None = None
 
+    @property
+    def secrets(self) -> list[Secret]:
+        """All that goes along and is nobody else's to see."""
+        return [value for value in (self.key, *self.headers.values()) if isinstance(value, Secret)]
+
 
 class HTTPRequest(Struct, frozen=True):
     """One request as it will stand on the wire; a header's value may be a `Secret`."""

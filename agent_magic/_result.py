@@ -78,7 +78,7 @@ class AgentResult:
 
     @property
     def text(self) -> str:
-        """The answer exactly as it came; Markdown."""
+        """The answer exactly as it came, but for a key that a server echoed, which is ``***``; Markdown."""
         return self._transcript.text
 
     def __str__(self) -> str:

@@ -14,6 +14,7 @@ import asyncio
 import atexit
 import os
 import socket
+import traceback
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
@@ -28,7 +29,8 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from agent_magic._connection import check_request
 from agent_magic._deck import Call, Player, Taped
-from agent_magic._keys import Secret
+from agent_magic._echo import guarded
+from agent_magic._keys import strike_all
 from agent_magic._request import AgentRequest, host_of
 from agent_magic._stream import Policy, follow
 from agent_magic._tape import VERSION, Entry, Flushed, Header, Question, Recording, Resumed, Retried
@@ -121,7 +123,7 @@ class Run:
         retried = Retried(at=0, attempt=1, retries=self._policy.retries, delay=0, reason=ended)
         heard = [msgspec.structs.replace(entry, at=0) for entry in tape.entries if not isinstance(entry, Flushed)]
         self._earlier = [*heard, Resumed(at=0), retried]
-        self._begun = self._protocol.decoder(self.ask)
+        self._begun = guarded(self._protocol.decoder(self.ask), self.ask.secrets)
         player = Player(self._begun, self.transcript.apply)
         for entry in self._earlier:
             player.play(entry)
@@ -183,8 +185,7 @@ class Run:
     def _open_tape(self) -> None:
         if self._journal is None:
             return
-        secrets = [value for value in (self.ask.key, *self.ask.headers.values()) if isinstance(value, Secret)]
-        self._tape = Tape(self._journal, self._header(), secrets, self._note, self.transcript.began)
+        self._tape = Tape(self._journal, self._header(), self.ask.secrets, self._note, self.transcript.began)
         if self._earlier:
             self._tape.copy(self._earlier)
 
@@ -215,14 +216,21 @@ class Run:
                         scope.cancel()
                 await self._follow()
         except AgentMagicError as raised:
-            error = raised
+            # Its frames held what the server sent and what was sent to it: no debugger or traceback is to show that.
+            error = raised.with_traceback(None)
         except Exception as raised:  # noqa: BLE001 (a defect must end the run too, not leave it running for ever)
-            said = " ".join(f"{type(raised).__name__} {raised}".split())[:300].rstrip(".")
-            error = ProtocolError(f"agent_magic could not read the stream of {host_of(self.ask.base_url)}: {said}.")
-            error.__cause__ = raised
+            error = self._defect(raised)
         finally:
             status, error = self._outcome(error)
             await self._end(status, error)
+
+    def _defect(self, raised: Exception) -> AgentMagicError:
+        said = strike_all(" ".join(f"{type(raised).__name__} {raised}".split()), self.ask.secrets)[:300].rstrip(".")
+        error = ProtocolError(f"agent_magic could not read the stream of {host_of(self.ask.base_url)}: {said}.")
+        told = "".join(traceback.format_exception(raised))
+        if not any(secret.is_in(told) for secret in self.ask.secrets):
+            error.__cause__ = raised
+        return error
 
     async def _follow(self) -> None:
         protocol = self._protocol

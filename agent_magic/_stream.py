@@ -14,14 +14,14 @@ up again as the decoder says. Its rules:
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 import anyio
-import msgspec
 
 from agent_magic._connection import Broken, Client, Reply
-from agent_magic._keys import Secret
+from agent_magic._echo import guarded
+from agent_magic._keys import Secret, strike_all
 from agent_magic._limits import Limits
 from agent_magic._policy import Policy
 from agent_magic._request import AgentRequest, host_of
@@ -50,7 +50,7 @@ from agent_magic.events import (
     ToolResult,
     Usage,
 )
-from agent_magic.protocols import AgentProtocol, Decoder, HTTPFailure
+from agent_magic.protocols import AgentProtocol, HTTPFailure
 
 __all__ = ["Policy", "follow"]
 
@@ -75,12 +75,12 @@ class _Lost(Exception):
 async def follow(protocol: AgentProtocol, ask: AgentRequest, policy: Policy, emit: Emit) -> None:
     """Run one request to its terminal event, which is emitted, or to an `AgentMagicError`, which is raised."""
     exchange = _Exchange(protocol, ask, policy, emit)
-    async with Client(ask.base_url, policy) as client:
+    async with Client(ask.base_url, policy, ask.secrets) as client:
         with anyio.move_on_after(policy.max_time) as limit:
             try:
                 await exchange.run(client)
             except AgentMagicError as error:
-                raise _struck(_placed(error, host_of(ask.base_url)), ask.key) from None
+                raise _struck(_placed(error, host_of(ask.base_url)), ask.secrets) from None
         if limit.cancelled_caught:
             raise LimitReached(
                 f"The run was ended: {host_of(ask.base_url)} took longer than max_time = {policy.max_time:g} s; "
@@ -95,13 +95,14 @@ class _Exchange:
         self._protocol = protocol
         self._policy = policy
         self._emit = emit
-        self._decoder: Decoder = protocol.decoder(ask)
+        self._decoder = guarded(protocol.decoder(ask), ask.secrets)
         self._request = protocol.request(ask)
         self._host = host_of(self._request.url)
         self._limits = Limits(policy, self._host)
         self._ask = ask
         self._arrived = False
         self._ended = False
+        self._is_cut = False
         self._failures = 0
 
     async def run(self, client: Client) -> None:
@@ -114,7 +115,8 @@ class _Exchange:
                     await self._prepare_retry(lost)
         finally:
             for event in self._decoder.flush():
-                self._emit(event)
+                if not self._is_cut:  # what is left would stand behind the cut
+                    self._emit(event)
 
     async def _connection(self, client: Client) -> None:
         self._emit(Connecting(host=self._host))
@@ -145,7 +147,7 @@ class _Exchange:
             raise ProtocolError(
                 f"{self._host} answered with {reply.media_type[:80] or 'no content type'} and not with an event "
                 "stream; check base_url.",
-                (await reply.beginning()).decode("utf-8", "replace"),
+                await self._beginning(reply),
             )
 
     def _take(self, event: AgentEvent) -> None:
@@ -154,6 +156,7 @@ class _Exchange:
             case Text() | Replace():
                 self._failures = 0
                 event, limit = self._limits.admit_text(event)
+                self._is_cut = limit is not None
             case Usage():
                 limit = self._limits.check_cost(event)
             case Failed():
@@ -171,9 +174,7 @@ class _Exchange:
             raise limit
 
     def _failed(self, event: Failed) -> Failed:
-        """The run's end, without the key, should the server have echoed it; raises `_Lost` where it may be retried."""
-        if self._ask.key is not None and (said := self._ask.key.strike(event.message)) != event.message:
-            event = msgspec.structs.replace(event, message=said, sent=None)
+        """The run's end; raises `_Lost` where it may be retried."""
         if event.transient:
             reason = f"{event.code or 'the server'}: {event.message}"
             lost = _Lost(reason, RateLimited(reason, event.retry_after), event.retry_after)
@@ -186,7 +187,7 @@ class _Exchange:
         failure = HTTPFailure(
             status=reply.status,
             host=self._host,
-            body=await reply.beginning(),
+            body=(await self._beginning(reply)).encode(),
             retry_after=reply.retry_after,
             key_env=self._ask.key_env,
         )
@@ -195,6 +196,11 @@ class _Exchange:
             raise self._not_taken_up(failure, error) if self._arrived else error
         asked = error.retry_after if isinstance(error, RateLimited | AgentError) else failure.retry_after
         raise _Lost(f"{self._host} answered {reply.status}", error, asked)
+
+    async def _beginning(self, reply: Reply) -> str:
+        """The body's first part; a key in it is struck out here, before anything is cut."""
+        said: str = strike_all((await reply.beginning()).decode("utf-8", "replace"), self._ask.secrets)
+        return said[: len(said) - max((secret.held(said) for secret in self._ask.secrets), default=0)]
 
     def _not_taken_up(self, failure: HTTPFailure, error: AgentMagicError) -> AgentMagicError:
         """The refusal of a request that resumes: what failed is the stream, not what the person asked."""
@@ -231,7 +237,8 @@ class _Exchange:
             return
         if following is not None:
             self._request = self._protocol.request(following)
-        self._emit(Retrying(attempt=self._failures, retries=self._policy.retries, delay=delay, reason=lost.reason))
+        reason = strike_all(lost.reason, self._ask.secrets)
+        self._emit(Retrying(attempt=self._failures, retries=self._policy.retries, delay=delay, reason=reason))
         await anyio.sleep(delay)
 
     def _give_up(self, lost: _Lost) -> None:
@@ -250,11 +257,10 @@ def _placed(error: AgentMagicError, host: str) -> AgentMagicError:
     return error
 
 
-def _struck(error: AgentMagicError, key: Secret | None) -> AgentMagicError:
-    """`error` without the key, should a server have echoed it into its words or its data."""
-    if key is not None:
-        error.args = tuple(key.strike(argument) for argument in error.args)
-        for name, value in vars(error).items():
-            if isinstance(value, str):
-                setattr(error, name, key.strike(value))
+def _struck(error: AgentMagicError, secrets: Sequence[Secret]) -> AgentMagicError:
+    """`error` without a key that the server has echoed into its words or its data, or that httpx keeps behind it."""
+    error.args = tuple(strike_all(argument, secrets) for argument in error.args)
+    for name, value in vars(error).items():
+        setattr(error, name, strike_all(value, secrets))
+    error.__cause__ = error.__context__ = None
     return error

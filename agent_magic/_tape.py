@@ -22,7 +22,7 @@ import msgspec
 from msgspec import Struct
 
 from agent_magic import errors
-from agent_magic._keys import Secret
+from agent_magic._keys import Secret, strike_all
 from agent_magic._request import AgentRequest
 from agent_magic._transcript import Status
 from agent_magic.errors import AgentMagicError, ConfigError
@@ -229,21 +229,7 @@ def encode_lines(lines: Iterable[Header | Entry | Outcome], secrets: Sequence[Se
     found = [secret for secret in secrets if secret.is_in(said)]
     if not found:
         return encoded
-    return _ENCODER.encode_lines([_struck(msgspec.to_builtins(line), found) for line in lines])
-
-
-def _struck(value: Any, secrets: Sequence[Secret]) -> Any:
-    match value:
-        case str():
-            for secret in secrets:
-                value = secret.strike(value)
-            return value
-        case list() | tuple():
-            return [_struck(item, secrets) for item in value]
-        case dict():
-            return {_struck(name, secrets): _struck(item, secrets) for name, item in value.items()}
-        case _:
-            return value
+    return _ENCODER.encode_lines([strike_all(msgspec.to_builtins(line), found) for line in lines])
 
 
 def read_tape(path: Path) -> Recording:

@@ -1,8 +1,8 @@
 """What an agent can say: frozen values, one union.
 
 Every wire is decoded into these. Each event keeps in `sent` the server-sent event that it came from,
-verbatim, so nothing a server says is lost. The last three are not the server's words but the
-connection's.
+verbatim but for a key that it echoes, so nothing a server says is lost. The last three are not the
+server's words but the connection's.
 """
 
 from __future__ import annotations

@@ -1,0 +1,84 @@
+"""What a server says, without the keys that it echoes.
+
+An agent that shows the headers of its request, or prints its environment, sends a key back: whole, or cut
+into chunks, as a model writes it. Neither the answer nor any event of a run may hold it, for both are shown,
+saved and pickled. So each server-sent event is struck before a decoder sees it, and the text is struck once
+more as it is put together: what may be the beginning of a key waits for the piece that follows it. It is the
+one change that is ever made to an answer, and shows as ``***``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from agent_magic._keys import Secret, strike_all
+from agent_magic._request import AgentRequest
+from agent_magic.events import AgentEvent, Done, Failed, Reasoning, Replace, ServerSentEvent, Text
+from agent_magic.protocols import Decoder
+
+__all__ = ["guarded"]
+
+
+def guarded(decoder: Decoder, secrets: Sequence[Secret]) -> Decoder:
+    """`decoder`, in whose events `secrets` are struck out. A word that any text may hold is none."""
+    long_ones = [secret for secret in secrets if secret.is_long]
+    return _Guarded(decoder, long_ones) if long_ones else decoder
+
+
+class _Guarded:
+    def __init__(self, decoder: Decoder, secrets: Sequence[Secret]) -> None:
+        self._decoder = decoder
+        self._secrets = secrets
+        self._waiting: dict[tuple[type[Text | Reasoning], int], str] = {}
+
+    def decode(self, sent: ServerSentEvent) -> Iterator[AgentEvent]:
+        for secret in self._secrets:
+            if secret.is_in(f"{sent.data}\n{sent.event}\n{sent.id}"):
+                sent = ServerSentEvent(secret.strike(sent.event), secret.strike(sent.data), secret.strike(sent.id))
+        return self._struck(self._decoder.decode(sent))
+
+    def whole(self, body: bytes) -> Iterator[AgentEvent]:
+        said = body.decode("utf-8", "replace")
+        struck = strike_all(said, self._secrets)
+        return self._struck(self._decoder.whole(body if struck == said else struck.encode()))
+
+    def flush(self) -> Iterator[AgentEvent]:
+        yield from self._struck(self._decoder.flush())
+        yield from self._rest()
+
+    def resume(self) -> AgentRequest | None:
+        return self._decoder.resume()
+
+    def _struck(self, events: Iterable[AgentEvent]) -> Iterator[AgentEvent]:
+        for event in events:
+            match event:
+                case Text() | Reasoning():
+                    yield self._piece(event)
+                case _:
+                    if isinstance(event, Replace):
+                        self._waiting.pop((Text, event.item), None)
+                    if isinstance(event, Done) or (isinstance(event, Failed) and not event.transient):
+                        yield from self._rest()
+                    facts = {name: getattr(event, name) for name in event.__struct_fields__ if name != "sent"}
+                    struck = strike_all(facts, self._secrets)
+                    yield event if struck == facts else msgspec.structs.replace(event, **struck)
+
+    def _piece(self, event: Text | Reasoning) -> Text | Reasoning:
+        place = (type(event), event.item if isinstance(event, Text) else 0)
+        said: str = strike_all(self._waiting.pop(place, "") + event.text, self._secrets)
+        held = max(secret.held(said) for secret in self._secrets)
+        if held:
+            self._waiting[place] = said[-held:]
+            said = said[:-held]
+        return event if said == event.text else msgspec.structs.replace(event, text=said)
+
+    def _rest(self) -> Iterator[AgentEvent]:
+        waiting, self._waiting = self._waiting, {}
+        for (kind, item), said in waiting.items():
+            # More than half of a key is as good as a key.
+            told = "***" if any(secret.is_mostly(said) for secret in self._secrets) else said
+            place: dict[str, Any] = {"item": item} if kind is Text else {}
+            yield kind(text=told, **place)
