@@ -16,16 +16,17 @@ import os
 import socket
 import traceback
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from concurrent.futures import Future
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from threading import Event, Lock
+from threading import Event, Lock, Thread
 from typing import Literal
 from uuid import uuid4
 
 import anyio
 import msgspec
-from anyio.from_thread import BlockingPortal, start_blocking_portal
+from anyio.from_thread import BlockingPortal
 
 from agent_magic._connection import check_request
 from agent_magic._deck import Call, Player, Taped
@@ -60,17 +61,43 @@ def _portal() -> BlockingPortal:
         # Keyed by process: a forked child has the object but not the thread.
         portal = _PORTALS.get(os.getpid())
         if portal is None:
-            stack = ExitStack()
-            portal = stack.enter_context(start_blocking_portal("asyncio", name="agent_magic"))
-            _PORTALS[os.getpid()] = portal
-            atexit.register(_close, stack, portal)
+            portal = _PORTALS[os.getpid()] = _open_portal()
         return portal
 
 
-def _close(stack: ExitStack, portal: BlockingPortal) -> None:
-    if _PORTALS.pop(os.getpid(), None) is portal:
+def _open_portal() -> BlockingPortal:
+    # Not anyio's start_blocking_portal: a forked child would close that generator at its exit, and wait for ever
+    # for a thread that it does not have.
+    ready: Future[BlockingPortal] = Future()
+    thread = Thread(target=anyio.run, args=(_serve, ready), name="agent_magic", daemon=True)
+    thread.start()
+    portal = ready.result()
+    atexit.register(_close, portal, thread)
+    return portal
+
+
+async def _serve(ready: Future[BlockingPortal]) -> None:
+    async with BlockingPortal() as portal:
+        ready.set_result(portal)
+        await portal.sleep_until_stopped()
+
+
+def _close(portal: BlockingPortal, thread: Thread) -> None:
+    if _PORTALS.get(os.getpid()) is portal:
+        del _PORTALS[os.getpid()]
         portal.call(portal.stop, True)
-        stack.close()
+        thread.join()
+
+
+def _forget_parent() -> None:
+    """In a forked child: the runs are the parent's, and a lock may be held by a thread that the child does not have."""
+    global _LOCK  # noqa: PLW0603
+    _LOCK = Lock()
+    _LIVE.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_parent)
 
 
 class Run:

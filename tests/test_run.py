@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import os
 import pickle
 import socket
 import subprocess
@@ -154,12 +155,19 @@ def test_ask_raises_what_made_it_fail() -> None:
         Agent(protocol="runagent", base_url=server.url, key_env="", retries=0).ask("Why?")
 
 
+# In dev mode asyncio tells of each step that took 0.1 s, as some do on a busy machine. All else it says counts.
+QUICK_ENOUGH = """\
+import logging
+logging.getLogger("asyncio").addFilter(lambda record: record.msg != "Executing %s took %.3f seconds")
+"""
+
+
 @pytest.mark.parametrize("busy", [False, True])
 def test_a_plain_script_exits(busy: bool, tmp_path: Path) -> None:
     """A script that used an agent exits, also while an answer is still on its way."""
     script = tmp_path / "script.py"
     script.write_text(
-        "from agent_magic import Agent\n"
+        QUICK_ENOUGH + "from agent_magic import Agent\n"
         f"result, run = Agent('demo').begin('Why?', {{'stream_delay_ms': {10_000 if busy else 0}}})\n"
         + ("" if busy else "result.wait()\n")
         + "print(result.status)\n"
@@ -168,6 +176,32 @@ def test_a_plain_script_exits(busy: bool, tmp_path: Path) -> None:
         [sys.executable, "-W", "error", "-X", "dev", script], capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "running\n" if busy else "done\n", "")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("asks", [False, True])
+def test_a_forked_child_exits(asks: bool, tmp_path: Path) -> None:
+    """A child that was forked after a run exits as any script does, also when it has asked by itself."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        QUICK_ENOUGH + "import os, sys\n"
+        "from agent_magic import Agent\n"
+        "from agent_magic._run import live_runs\n"
+        "agent = Agent('demo')\n"
+        "agent.ask('Why?', stream_delay_ms=0)\n"
+        "_, run = agent.begin('Why?', {'stream_delay_ms': 1_000})\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    print('child', live_runs())\n"
+        + ("    print(agent.ask('Why?', stream_delay_ms=0).status)\n" if asks else "")
+        + "    sys.exit(7)\n"
+        "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), live_runs() == [run])\n"
+    )
+    # From 3.12 on Python warns of every fork beside a thread.
+    options = ["-W", "error", "-W", "ignore:This process:DeprecationWarning", "-X", "dev"]
+    done = subprocess.run([sys.executable, *options, script], capture_output=True, text=True, timeout=60, check=False)
+    said = "child []\n" + ("done\n" if asks else "") + "7 True\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, said, "")
 
 
 def test_the_result_of_an_answer(demo_url: str) -> None:

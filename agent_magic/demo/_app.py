@@ -27,6 +27,8 @@ __all__ = ["make_app"]
 
 RUNAGENT_IDS = frozenset({"demo", "agent-123"})
 YOU_AGENTS = frozenset({"demo", "express", "advanced"})
+# Above so many conversations the oldest is forgotten.
+MOST_SESSIONS = 200
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -141,7 +143,10 @@ class _DemoAgent:
         """The session of this request, and the index of the first chunk to send."""
         start = _whole_number(parameters, "resume_from_index")
         session_id = named if isinstance(named, str) and named else uuid4().hex[:12]
-        session = self._sessions.setdefault(session_id, _Session())
+        # What was used last is kept; the server lives as long as its notebook.
+        session = self._sessions[session_id] = self._sessions.pop(session_id, _Session())
+        while len(self._sessions) > MOST_SESSIONS:
+            del self._sessions[next(iter(self._sessions))]
         if start is None:
             session.answer = Answer(question, session.questions, _whole_number(parameters, "chunk_size"))
             session.questions.append(question)

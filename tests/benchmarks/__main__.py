@@ -19,10 +19,14 @@ from typing import Any
 import httpx
 from httpx_sse import EventSource
 
+from agent_magic._policy import Policy
+from agent_magic._request import AgentRequest
+from agent_magic._run import Run
 from agent_magic.demo._answers import Answer
 from agent_magic.protocols.runagent import RunAgent
 from agent_magic.testing import ScriptedServer, event_stream, head, run_against, says
 from tests.benchmarks._browser import browser_rows
+from tests.benchmarks._throng import throng_rows
 from tests.kernel._kernel import Cell, Kernel, running_kernel
 from tests.kernel._venvs import VERSIONS, kernel_python
 
@@ -263,11 +267,59 @@ def throughput_rows() -> Iterator[Row]:
     )
 
 
+def journaled(url: str, folder: str) -> Run:
+    run = Run(RunAgent(), AgentRequest("Why?", url, "demo"), Policy(), "test", Path(folder))
+    run.start()
+    return run
+
+
+def journal_rows() -> Iterator[Row]:
+    """An event's way from the server's socket to the tape's file, and what the tape costs the stream."""
+    pieces = [f"w{number:04} lorem ipsum. " for number in range(100)]
+    sent: list[float] = []
+    ways: list[float] = []
+    with tempfile.TemporaryDirectory() as folder, ScriptedServer(paced(pieces, 20, sent)) as server:
+        run = journaled(server.url, folder)
+        while len(ways) < len(pieces) and not run.is_over:
+            time.sleep(0.001)
+            written = b"".join(tape.read_bytes() for tape in Path(folder).rglob("*") if tape.is_file())
+            while len(ways) < len(pieces) and pieces[len(ways)].encode() in written:
+                ways.append(time.monotonic() - sent[len(ways)])
+        run.wait()
+    figures = f"{statistics.median(ways) * 1000:.0f} ms, {max(ways) * 1000:.0f} ms"
+    yield f"journal: socket to file, 20 events/s, median and longest of {len(ways)}", figures, "100 ms", ""
+
+    count = 20_000
+    chunks = (("chunk", {"content": f"word {n} ", "index": n}) for n in range(count))
+    stream = event_stream(("start", {"session_id": "s"}), *chunks, ("done", {}))
+
+    def timed(run: Callable[[], object]) -> float:
+        began = time.perf_counter()
+        run()
+        return count / (time.perf_counter() - began)
+
+    with tempfile.TemporaryDirectory() as folder, ScriptedServer(says(stream)) as server:
+        pairs = [
+            (timed(lambda: journaled(server.url, folder).wait()), timed(lambda: run_against(server.url, RunAgent())))
+            for _ in range(7)
+        ]
+    ratio = statistics.median(ours / theirs for ours, theirs in pairs)
+    ours, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
+    yield (
+        "events/s with the journal, median of 7 pairs",
+        f"{ratio:.2f}x ({ours:,.0f})",
+        "",
+        f"{theirs:,.0f} (without it)",
+    )
+
+
 def main() -> None:
     """Print the table, row by row as it is measured."""
     groups = {
         "load": load_rows,
         "throughput": throughput_rows,
+        "throng": throng_rows,
+        "journal": journal_rows,
         "latency": latency_rows,
         "bytes": bytes_rows,
         "stop": stop_rows,
