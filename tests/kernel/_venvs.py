@@ -17,7 +17,7 @@ VERSIONS = ("6.17.1", "6.31.0", "7.0.1", "7.3.0", "7.4.0")
 @cache
 def kernel_python(version: str) -> Path:
     """The interpreter of a venv that has this ipykernel and this project, editable."""
-    wanted = (ROOT / "pyproject.toml").read_bytes()
+    wanted = bytes(ROOT) + (ROOT / "pyproject.toml").read_bytes()
     folder = HOME / f"{version}-{hashlib.sha256(wanted).hexdigest()[:12]}"
     python = folder / "bin" / "python"
     done = folder / "complete"
