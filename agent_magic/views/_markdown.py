@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, lru_cache
 from itertools import pairwise
 
 from markdown_it import MarkdownIt
@@ -59,6 +59,7 @@ def _parser(*, html: bool) -> MarkdownIt:
     return MarkdownIt("commonmark", {"html": html}).enable("table").disable("inline")
 
 
+@lru_cache(maxsize=4)  # one answer is looked at from several sides, and parsing is what takes the time
 def _tokens(text: str, *, html: bool = False) -> list[Token]:
     try:
         return _parser(html=html).parse(text)
