@@ -50,6 +50,7 @@ BEGINS_TAG = re.compile(r"<(?=[A-Za-z/!?])")
 BEGINS_ANYTHING = re.compile(r"(<(?=[A-Za-z/!?])|!(?=\[)|\](?=[(:]))")
 ACTIVE = re.compile(r"(?P<tag>\\?<(?=[A-Za-z/!?]))|(?P<image>!(?=\[))|(?P<link>\](?=[(:]))")
 MARGIN_FENCE = re.compile(r"(`{3,}|~{3,})")
+LANGUAGE = re.compile(r"[A-Za-z0-9][\w+#.-]{0,30}|")
 NOTHING = "\u200b"
 
 
@@ -92,7 +93,7 @@ def top_level_starts(text: str) -> list[int]:
 
 def inert(text: str, *, images: bool = False) -> str:
     """`text` in a form that shows the same and does nothing; with `images`, images are let through."""
-    text = _closed(text.replace("\r\n", "\n").replace("\r", "\n"))
+    text = _closed(_plainly_named(text.replace("\r\n", "\n").replace("\r", "\n")))
     lines = text.split("\n")
     code = _fenced_lines(text)
     shown: list[str] = []
@@ -118,6 +119,17 @@ def _is_inert(outcome: str, code: dict[int, bool]) -> bool:
     """Whether a reader who knows HTML finds no block of it, and code where it was before."""
     tokens = _tokens(outcome, html=True)
     return _fenced_lines(outcome) == code and not any(token.type == "html_block" for token in tokens)
+
+
+def _plainly_named(text: str) -> str:
+    """`text` with nothing but a plain word behind a fence's mark: nbclassic loads a script whose address it makes of it."""
+    lines = text.split("\n")
+    for token in _tokens(text):
+        if token.type == "fence" and token.map is not None and not LANGUAGE.fullmatch(token.info.strip()):
+            before, mark, _ = lines[token.map[0]].partition(token.markup)
+            named = LANGUAGE.fullmatch((token.info.split() or [""])[0])
+            lines[token.map[0]] = before + mark + (named[0] if named else "")
+    return "\n".join(lines)
 
 
 def _closed(text: str) -> str:

@@ -117,7 +117,7 @@ HTML_BLOCKS = [
 FENCES = [
     f"```\n{IMG}\n\n{IMG}", f"```\na\n```{IMG}", f"~~~\na\n~~~\n{IMG}", f"```\na\n````\n{IMG}", f"`````\n```\n`````\n{IMG}",
     f"- ```\n  a\n{IMG}", f"> ```\n> a\n{IMG}", f"``` `\n{IMG}\n```", f"   ```\n   a\n   ```\n{IMG}", f"    ```\n{IMG}\n    ```",
-    f"- \t```\n\t{IMG}", f"`\n\n{IMG}`", f"`` ` {IMG}", f"`a\n{IMG}\n`", f"\\`{IMG}`", f"~~~ a\n{IMG}", f"1. ```\n{IMG}\n   ```",
+    f"- \t```\n\t{IMG}", f"`\n\n{IMG}`", f"`` ` {IMG}", f"`a\n{IMG}\n`", f"\\`{IMG}`", f"~~~ python\n{IMG}", f"1. ```\n{IMG}\n   ```",
     f"```{IMG}\na\n```", '``` "><img src=HIT onerror=FIRE>\na\n```', "```x'onerror=FIRE\na\n```", f"*`{IMG}*`", f"|`|`|\n|-|-|\n|{IMG}|`|",
 ]  # fmt: skip
 TEX = [

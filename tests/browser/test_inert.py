@@ -127,6 +127,13 @@ class Bare:
             found = self.page.evaluate(self._show, [list(text) for text in texts[start : start + 1000]])
             self.links |= {number for number, _ in found}
 
+    def wait_for(self, arrived: Callable[[], bool]) -> None:
+        """Give what should happen the time that a busy machine needs."""
+        for _ in range(600):
+            if arrived():
+                return
+            self.page.wait_for_timeout(50)
+
     def show_each(self, texts: Sequence[tuple[int, str]]) -> None:
         """Show texts that may do anything, one by one; one that sends the page away has done something."""
         for number, text in texts:
@@ -187,7 +194,7 @@ def test_guarded(bare: Bare, hits: Hits) -> None:
 def test_unguarded(bare: Bare, hits: Hits) -> None:
     """The positive control: shown as they came, texts of every kind do what the guarded ones do not."""
     bare.show_each([(number, armed(text, number, hits.url)) for number, (_, text) in enumerate(CORPUS)])
-    bare.show([(0, "over"), (0, "and done")])
+    bare.wait_for(lambda: {CORPUS[number][0] for number in bare.found} >= KINDS_THAT_FIRE)
     assert {CORPUS[number][0] for number in bare.found} >= KINDS_THAT_FIRE
     assert bare.scripts
     assert bare.links
@@ -197,6 +204,7 @@ def test_unguarded(bare: Bare, hits: Hits) -> None:
 def test_images_and_only_images(bare: Bare, hits: Hits) -> None:
     """With `images = true` images are fetched, and nothing else is, and no script runs."""
     bare.show([(number, inert(armed(text, number, hits.url), images=True)) for number, (_, text) in enumerate(CORPUS)])
+    bare.wait_for(lambda: {CORPUS[number][0] for number in hits.numbers} >= {"image", "reference"})
     assert [CORPUS[number] for number in bare.scripts | bare.links] == []
     assert [CORPUS[number] for number in hits.numbers if "![" not in CORPUS[number][1]] == []
     assert {CORPUS[number][0] for number in hits.numbers} >= {"image", "reference"}

@@ -162,6 +162,13 @@ def test_code_that_a_dollar_could_open(text: str) -> None:
     assert "<img" not in shown
 
 
+@pytest.mark.parametrize("info", ["../../../files/evil", "x'onerror=y", '"><img src=x>', "a/b", "{.python}", "."])
+def test_what_stands_behind_a_fence_is_no_address(info: str) -> None:
+    """nbclassic loads a script for the language of a fence; a name that could be a path is taken away."""
+    assert inert(f"~~~{info}\na < b\n~~~\n") == "~~~\na < b\n~~~\n"
+    assert inert("- ~~~python title=a/b\n  x\n  ~~~\n") == "- ~~~python\n  x\n  ~~~\n"
+
+
 def test_an_unfinished_fence_is_shown_as_finished() -> None:
     """While a fence is being written it is shown with an end, so that nothing before it can reach into it."""
     assert inert("Prices: $5.\n```html\ncost $ <b>") == "Prices: $5.\n```html\ncost $ <b>\n```\n"
