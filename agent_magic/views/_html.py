@@ -35,15 +35,13 @@ SHOWN_SOURCES = 6
 
 # The bar stays at the lower edge of what is seen while the answer grows beyond it, in JupyterLab, Notebook and
 # nbclassic; elsewhere these rules meet nothing. A box that clips would hold the bar back, so while a bar is in
-# it, it does not clip. nbclassic gives height to displays that are still empty. And the sign on the button is no
+# it, it does not clip. And the sign on the button is no
 # part of its name: what a screen reader says is "Stop".
 STYLE_SHEET = """<style>
 .jp-OutputArea:has(> * > * > .agent-magic-bar) { overflow: visible; }
 #notebook:has(.agent-magic-bar) { overflow: clip visible; }
 .jp-OutputArea-child:has(> * > .agent-magic-bar), .output_area:has(> * > .agent-magic-bar) {
   position: sticky; bottom: 0; z-index: 2; background: var(--jp-layout-color0, #fff); }
-.output:has(> * > * > .agent-magic-bar) > .output_area:has(> .output_markdown:empty),
-.output_area:has(> .output_html > agent-magic-anchor) { display: none; }
 .agent-magic-bar { overflow: hidden; }
 .agent-magic-bar .fa-stop::before { content: "■" / ""; font-family: inherit; }
 @media (prefers-reduced-motion: reduce) { .agent-magic-bar progress:not([value]) { display: none; } }
@@ -52,7 +50,11 @@ STYLE_SHEET = """<style>
 # JupyterLab and Notebook lose the reader's place when a cell's outputs are cleared: they measure the page while it
 # has none (OutputArea._clear). This element goes first, and when it does, it has the page keep its height, and the
 # box that Notebook puts long outputs into its place, until the final outputs are there. Elsewhere it does nothing.
-ANCHOR = """<agent-magic-anchor></agent-magic-anchor><script>
+# And nbclassic gives height to displays that are still empty; while the anchor is there, it does not.
+ANCHOR = """<agent-magic-anchor></agent-magic-anchor><style>
+.output:has(agent-magic-anchor) > .output_area:has(> .output_markdown:empty),
+.output_area:has(> .output_html > agent-magic-anchor) { display: none; }
+</style><script>
 customElements.get("agent-magic-anchor") ?? customElements.define("agent-magic-anchor", class extends HTMLElement {
   connectedCallback() {
     this.page = this.closest(".jp-WindowedPanel-inner");

@@ -122,7 +122,7 @@ def _is_inert(outcome: str, code: dict[int, bool]) -> bool:
 
 
 def _plainly_named(text: str) -> str:
-    """`text` with nothing but a plain word behind a fence's mark: nbclassic loads a script whose address it makes of it."""
+    """`text` with only a plain word behind a fence's mark: nbclassic makes of it the address of a script to load."""
     lines = text.split("\n")
     for token in _tokens(text):
         if token.type == "fence" and token.map is not None and not LANGUAGE.fullmatch(token.info.strip()):
