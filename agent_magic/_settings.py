@@ -6,9 +6,9 @@ import math
 import re
 from typing import Any
 
-from msgspec import Struct
+from msgspec import field
 
-from agent_magic._policy import Price
+from agent_magic._policy import Policy
 from agent_magic.errors import ConfigError
 
 __all__ = ["AgentConfig", "check_amount", "check_seconds", "check_values"]
@@ -24,8 +24,8 @@ OWN_HEADERS = frozenset(
 )  # fmt: skip
 
 
-class AgentConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """One agent's settings. Times in seconds; see the README for each.
+class AgentConfig(Policy, frozen=True, forbid_unknown_fields=True):
+    """One agent's settings: how its runs go, whom they ask and with what. See the README for each.
 
     `base_url` None is the protocol's own default; `embedded` is the agent of this process.
     """
@@ -35,21 +35,8 @@ class AgentConfig(Struct, frozen=True, forbid_unknown_fields=True):
     base_url: str | None = None
     key_env: str | None = None
     auth: str | None = None
-    parameters: dict[str, Any] = {}
-    headers: dict[str, str] = {}
-    timeout: float = 60.0
-    max_time: float | None = None
-    retries: int = 3
-    backoff: float = 2.0
-    max_wait: float = 120.0
-    max_event: int = 16 * 1024 * 1024
-    max_text: int = 10_000_000
-    max_data: int = 256 * 1024 * 1024
-    max_events: int = 1_000_000
-    max_cost: float | None = None
-    price: Price | None = None
-    verify: str | None = None
-    insecure_http: bool = False
+    parameters: dict[str, Any] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
     images: bool = False
     embedded: bool = False
 

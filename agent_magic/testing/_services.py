@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, Literal
@@ -19,7 +20,7 @@ Where = Callable[[dict[str, Any]], int | None]
 Resume = Literal["exactly", "repeats", "ignores", "skips", "forgot"]
 
 
-class Service:
+class Service(ABC):
     """An answer in pieces, and the way in which one wire sends it; the subclasses are the wires.
 
     What it sends can be reckoned from its pieces alone, without any decoder.
@@ -40,21 +41,21 @@ class Service:
         """The stream of the whole answer."""
         return b"".join(self.events)
 
+    @abstractmethod
     def opening(self) -> list[bytes]:
         """The events before the first piece."""
-        raise NotImplementedError
 
+    @abstractmethod
     def piece(self, place: int) -> bytes:
         """The event that carries the piece at `place`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def closing(self) -> list[bytes]:
         """The events behind the last piece."""
-        raise NotImplementedError
 
+    @abstractmethod
     def asked_for(self, body: dict[str, Any]) -> int | None:
         """The piece from which a request wants to go on; None for one that begins."""
-        raise NotImplementedError
 
     def stream_from(self, place: int) -> bytes:
         """The stream of an answer that is taken up at the piece `place`."""

@@ -38,7 +38,7 @@ class Bar:
 
     def is_stale(self) -> bool:
         """Whether the agent does something else than the bar says."""
-        return bool(self._models) and (self._caption.state != self._state or 0 < self._view_due <= monotonic())
+        return bool(self._models) and (self._caption.state != self._state or self._wants_view())
 
     @property
     def view_due(self) -> float:
@@ -51,7 +51,7 @@ class Bar:
         if not self._models:
             self._open()
             return
-        if 0 < self._view_due <= monotonic():
+        if self._wants_view():
             self._view_due = 0.0
             display(self._models[0])
         self._progress.value = _html.progress(self._run.transcript.fraction)  # a value that is the same is not sent
@@ -71,6 +71,9 @@ class Bar:
             loop.call_later(left, _close, models)
         else:
             _close(models)
+
+    def _wants_view(self) -> bool:
+        return 0 < self._view_due <= monotonic()
 
     def _open(self) -> None:
         from ipywidgets import HTML, HBox, Layout

@@ -10,7 +10,7 @@ from agent_magic._transcript import Transcript
 from agent_magic.errors import visible
 from agent_magic.events import Source
 
-__all__ = ["Caption", "View", "visible"]
+__all__ = ["Caption", "View", "counted", "visible"]
 
 
 class View(Protocol):
@@ -64,7 +64,7 @@ class Caption:
         if transcript.usage.total_tokens is not None:
             parts.append(f"{transcript.usage.total_tokens:,} tokens")
         if transcript.sources:
-            parts.append(_counted(len(self.sources()), "source"))
+            parts.append(counted(len(self.sources()), "source"))
         return parts
 
     def final(self) -> list[str]:
@@ -91,7 +91,7 @@ class Caption:
             f"{number}. {' '.join(source.title.split())} {source.url}".replace("  ", " ")
             for number, source in enumerate(self.sources(), 1)
         ]
-        return [" · ".join(self.final()), *([f"{_counted(len(rows), 'source')}:"] if rows else []), *rows]
+        return [" · ".join(self.final()), *([f"{counted(len(rows), 'source')}:"] if rows else []), *rows]
 
     @property
     def outcome(self) -> str:
@@ -109,7 +109,8 @@ class Caption:
         return f"{transcript.characters / writing:,.0f} characters/s"
 
 
-def _counted(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """How many of what, as "1 source" or "2 sources"."""
     return f"{number} {noun}{'s' * (number != 1)}"
 
 

@@ -2,7 +2,7 @@
 
 All that comes from outside is escaped, a link leads to http or https only, and a colour or a font is
 the theme's where the front end has one to offer. What moves or sticks is said in one style sheet,
-which lives in the page as long as a bar does.
+which is in the page while a cell runs.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from html import escape
 from urllib.parse import urlsplit
 
 from agent_magic.events import Source
+from agent_magic.views._base import counted
 
-__all__ = ["ANCHOR", "STYLE_SHEET", "line", "progress", "sources_list", "state", "words"]
+__all__ = ["ANCHOR", "line", "progress", "sources_list", "state", "words"]
 
 QUIET = "color: var(--jp-ui-font-color2, var(--vscode-descriptionForeground, #6b6b6b)); font-size: 0.85em"
 # As high as the bar, whose place it takes; a second row adds to it as little as it can.
@@ -33,11 +34,18 @@ OUTCOMES = {
 # Sources beyond these are folded away.
 SHOWN_SOURCES = 6
 
-# The bar stays at the lower edge of what is seen while the answer grows beyond it, in JupyterLab, Notebook and
-# nbclassic; elsewhere these rules meet nothing. A box that clips would hold the bar back, so while a bar is in
-# it, it does not clip. And the sign on the button is no
-# part of its name: what a screen reader says is "Stop".
-STYLE_SHEET = """<style>
+# In the page while a cell runs, before its other outputs.
+#
+# JupyterLab and Notebook lose the reader's place when a cell's outputs are cleared: they measure the page while it
+# has none (OutputArea._clear). This element goes first, and when it does, it has the page keep its height, and the
+# box that Notebook puts long outputs into its place, until the final outputs are there.
+#
+# The bar stays at the lower edge of what is seen while the answer grows beyond it. A box that clips would hold it
+# back, so while a bar is in it, it does not clip. The sign on the button is no part of its name: what a screen reader
+# says is "Stop". And nbclassic gives height to displays that are still empty; while the anchor is there, it does not.
+#
+# All this is for JupyterLab, Notebook and nbclassic; elsewhere it meets nothing, and does nothing.
+ANCHOR = """<agent-magic-anchor></agent-magic-anchor><style>
 .jp-OutputArea:has(> * > * > .agent-magic-bar) { overflow: visible; }
 #notebook:has(.agent-magic-bar) { overflow: clip visible; }
 .jp-OutputArea-child:has(> * > .agent-magic-bar), .output_area:has(> * > .agent-magic-bar) {
@@ -45,13 +53,6 @@ STYLE_SHEET = """<style>
 .agent-magic-bar { overflow: hidden; }
 .agent-magic-bar .fa-stop::before { content: "■" / ""; font-family: inherit; }
 @media (prefers-reduced-motion: reduce) { .agent-magic-bar progress:not([value]) { display: none; } }
-</style>"""
-
-# JupyterLab and Notebook lose the reader's place when a cell's outputs are cleared: they measure the page while it
-# has none (OutputArea._clear). This element goes first, and when it does, it has the page keep its height, and the
-# box that Notebook puts long outputs into its place, until the final outputs are there. Elsewhere it does nothing.
-# And nbclassic gives height to displays that are still empty; while the anchor is there, it does not.
-ANCHOR = """<agent-magic-anchor></agent-magic-anchor><style>
 .output:has(agent-magic-anchor) > .output_area:has(> .output_markdown:empty),
 .output_area:has(> .output_html > agent-magic-anchor) { display: none; }
 </style><script>
@@ -94,7 +95,7 @@ def words(parts: list[str]) -> str:
 
 def state(said: str) -> str:
     """What the agent is doing, for ears: a live region that is nowhere to be seen."""
-    return f'{STYLE_SHEET}<span role="status" style="{HIDDEN}">{escape(said)}</span>'
+    return f'<span role="status" style="{HIDDEN}">{escape(said)}</span>'
 
 
 def progress(fraction: float | None) -> str:
@@ -109,7 +110,7 @@ def sources_list(sources: list[Source]) -> str:
         return ""
     rows = "".join(f"<li>{_link(source)}</li>" for source in sources)
     unfolded = " open" if len(sources) <= SHOWN_SOURCES else ""
-    summary = f"<summary>{len(sources)} source{'s' * (len(sources) > 1)}</summary>"
+    summary = f"<summary>{counted(len(sources), 'source')}</summary>"
     return f'<details{unfolded} style="{QUIET}">{summary}<ol style="{LIST}">{rows}</ol></details>'
 
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import cache, lru_cache
+from functools import cache
 from itertools import pairwise
 
 from markdown_it import MarkdownIt
@@ -60,7 +60,6 @@ def _parser(*, html: bool) -> MarkdownIt:
     return MarkdownIt("commonmark", {"html": html}).enable("table").disable("inline")
 
 
-@lru_cache(maxsize=4)  # one answer is looked at from several sides, and parsing is what takes the time
 def _tokens(text: str, *, html: bool = False) -> list[Token]:
     try:
         return _parser(html=html).parse(text)
@@ -93,9 +92,11 @@ def top_level_starts(text: str) -> list[int]:
 
 def inert(text: str, *, images: bool = False) -> str:
     """`text` in a form that shows the same and does nothing; with `images`, images are let through."""
-    text = _closed(_plainly_named(text.replace("\r\n", "\n").replace("\r", "\n")))
+    given = text.replace("\r\n", "\n").replace("\r", "\n")
+    tokens = _tokens(given)  # parsing is what takes the time; what these two do moves no fence
+    text = _closed(_plainly_named(given, tokens), tokens)
     lines = text.split("\n")
-    code = _fenced_lines(text)
+    code = _fenced_lines(text, tokens if text == given else _tokens(text))
     shown: list[str] = []
     prose: list[str] = []
 
@@ -112,19 +113,19 @@ def inert(text: str, *, images: bool = False) -> str:
             shown.append(line if code[number] else _inert_code(line))
     end_prose()
     outcome = "\n".join(shown)
-    return outcome if _is_inert(outcome, code) else BEGINS_ANYTHING.sub(rf"\1{NOTHING}", outcome)
+    same_code = outcome == text or _fenced_lines(outcome, _tokens(outcome)) == code
+    return outcome if same_code and not _has_html_block(outcome) else BEGINS_ANYTHING.sub(rf"\1{NOTHING}", outcome)
 
 
-def _is_inert(outcome: str, code: dict[int, bool]) -> bool:
-    """Whether a reader who knows HTML finds no block of it, and code where it was before."""
-    tokens = _tokens(outcome, html=True)
-    return _fenced_lines(outcome) == code and not any(token.type == "html_block" for token in tokens)
+def _has_html_block(outcome: str) -> bool:
+    """Whether a reader who knows HTML finds a block of it."""
+    return any(token.type == "html_block" for token in _tokens(outcome, html=True))
 
 
-def _plainly_named(text: str) -> str:
+def _plainly_named(text: str, tokens: list[Token]) -> str:
     """`text` with only a plain word behind a fence's mark: nbclassic makes of it the address of a script to load."""
     lines = text.split("\n")
-    for token in _tokens(text):
+    for token in tokens:
         if token.type == "fence" and token.map is not None and not LANGUAGE.fullmatch(token.info.strip()):
             before, mark, _ = lines[token.map[0]].partition(token.markup)
             named = LANGUAGE.fullmatch((token.info.split() or [""])[0])
@@ -132,9 +133,9 @@ def _plainly_named(text: str) -> str:
     return "\n".join(lines)
 
 
-def _closed(text: str) -> str:
+def _closed(text: str, tokens: list[Token]) -> str:
     """`text` with an end to a fence at the margin that has none, as while it is still being written."""
-    fence = next((token for token in reversed(_tokens(text)) if token.type == "fence" and token.level == 0), None)
+    fence = next((token for token in reversed(tokens) if token.type == "fence" and token.level == 0), None)
     if fence is None or fence.map is None:
         return text
     lines = text.split("\n")
@@ -142,11 +143,11 @@ def _closed(text: str) -> str:
     return text if rest else f"{text.rstrip(chr(10))}\n{fence.markup}\n"
 
 
-def _fenced_lines(text: str) -> dict[int, bool]:
+def _fenced_lines(text: str, tokens: list[Token]) -> dict[int, bool]:
     """The lines that are the content of a fence, each with whether every reader sees it so."""
     lines: dict[int, bool] = {}
     source = text.split("\n")
-    for token in _tokens(text):
+    for token in tokens:
         if token.type != "fence" or token.map is None:
             continue
         first = token.map[0]

@@ -1,9 +1,10 @@
 """The notebook view: the answer in segments, a bar with a Stop button, and at the end two plain outputs.
 
-The displays and the bar are made before anything arrives, so each has its place in the cell for good.
-While the answer runs only displays are updated. At the end everything is swapped in one frame:
-``clear_output(wait=True)``, then the answer as Markdown and the line as HTML. Neither holds a widget,
-so the saved file shows the same everywhere, and the widgets' models are closed down to their styles.
+The displays are made with the first text, or a moment after the start, and the bar behind them when the
+page has its scripts, so each has its place in the cell for good. While the answer runs only displays are
+updated. At the end everything is swapped in one frame: ``clear_output(wait=True)``, then the answer as
+Markdown and the line as HTML. Neither holds a widget, so the saved file shows the same everywhere, and the
+widgets' models are closed down to their styles.
 """
 
 from __future__ import annotations

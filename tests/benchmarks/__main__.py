@@ -233,6 +233,21 @@ def load_rows() -> Iterator[Row]:
     yield "%load_ext, median of 7", f"{load:.0f} ms", "50 ms", f"{start:.0f} ms (IPython's own start)"
 
 
+def compared(
+    count: int, ours: Callable[[], object], theirs: Callable[[], object], pairs: int = 7
+) -> tuple[float, float, float]:
+    """`count` events by `ours` and by `theirs` in turn: the median ratio, and the median events a second of each."""
+
+    def rate(run: Callable[[], object]) -> float:
+        began = time.perf_counter()
+        run()
+        return count / (time.perf_counter() - began)
+
+    rates = [(rate(ours), rate(theirs)) for _ in range(pairs)]
+    columns = [statistics.median(column) for column in zip(*rates, strict=True)]
+    return statistics.median(one / other for one, other in rates), columns[0], columns[1]
+
+
 def throughput_rows() -> Iterator[Row]:
     """Events a second through the stream, a protocol and the fold, beside bare httpx-sse and json.loads."""
     count = 20_000
@@ -247,18 +262,10 @@ def throughput_rows() -> Iterator[Row]:
             async for event in EventSource(response).aiter_sse():
                 json.loads(event.data)
 
-    def timed(run: Callable[[], object]) -> float:
-        began = time.perf_counter()
-        run()
-        return count / (time.perf_counter() - began)
-
     with ScriptedServer(says(stream)) as server:
-        pairs = [
-            (timed(lambda: run_against(server.url, RunAgent())), timed(lambda: asyncio.run(bare(server.url))))
-            for _ in range(7)
-        ]
-    ratio = statistics.median(ours / theirs for ours, theirs in pairs)
-    ours, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
+        ratio, ours, theirs = compared(
+            count, lambda: run_against(server.url, RunAgent()), lambda: asyncio.run(bare(server.url))
+        )
     yield (
         "events/s through _stream and a protocol, median of 7 pairs",
         f"{ratio:.2f}x ({ours:,.0f})",
@@ -293,18 +300,10 @@ def journal_rows() -> Iterator[Row]:
     chunks = (("chunk", {"content": f"word {n} ", "index": n}) for n in range(count))
     stream = event_stream(("start", {"session_id": "s"}), *chunks, ("done", {}))
 
-    def timed(run: Callable[[], object]) -> float:
-        began = time.perf_counter()
-        run()
-        return count / (time.perf_counter() - began)
-
     with tempfile.TemporaryDirectory() as folder, ScriptedServer(says(stream)) as server:
-        pairs = [
-            (timed(lambda: journaled(server.url, folder).wait()), timed(lambda: run_against(server.url, RunAgent())))
-            for _ in range(7)
-        ]
-    ratio = statistics.median(ours / theirs for ours, theirs in pairs)
-    ours, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
+        ratio, ours, theirs = compared(
+            count, lambda: journaled(server.url, folder).wait(), lambda: run_against(server.url, RunAgent())
+        )
     yield (
         "events/s with the journal, median of 7 pairs",
         f"{ratio:.2f}x ({ours:,.0f})",

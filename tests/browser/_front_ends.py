@@ -77,9 +77,6 @@ class FrontEnd(Protocol):
     def save(self, page: Page, path: Path) -> dict[str, Any]:
         """Save, and return the notebook as it is in the file then."""
 
-    def interrupt(self, page: Page) -> None:
-        """The keys I I in command mode."""
-
     def decline_kernel(self, page: Page) -> None:
         """Answer the dialog about a kernel that is not there: without one."""
 
@@ -123,12 +120,6 @@ class Jupyter:
         page.evaluate("async () => { await jupyterapp.shell.currentWidget.context.save(); }")
         return _read(path)
 
-    def interrupt(self, page: Page) -> None:
-        page.locator(self.code_cell).first.locator(self.prompt).click()
-        page.keyboard.press("Escape")
-        page.keyboard.press("i")
-        page.keyboard.press("i")
-
     def decline_kernel(self, page: Page) -> None:
         page.locator(".jp-Dialog").get_by_role("button", name="No Kernel").click()
 
@@ -168,12 +159,6 @@ class Classic:
         page.evaluate("async () => { await Jupyter.notebook.save_notebook(); }")
         return _read(path)
 
-    def interrupt(self, page: Page) -> None:
-        page.locator(self.code_cell).first.locator(".input_prompt").click()
-        page.keyboard.press("Escape")
-        page.keyboard.press("i")
-        page.keyboard.press("i")
-
     def decline_kernel(self, page: Page) -> None:
         page.locator(".modal-dialog").get_by_role("button", name="Continue Without Kernel").click()
 
@@ -184,6 +169,13 @@ FRONT_ENDS: dict[str, FrontEnd] = {end.name: end for end in (Jupyter(), Notebook
 def cell(page: Page, end: FrontEnd, place: int) -> Locator:
     """The code cell at `place`, from 0."""
     return page.locator(end.code_cell).nth(place)
+
+
+def interrupt(page: Page, end: FrontEnd) -> None:
+    """The keys I I in command mode."""
+    cell(page, end, 0).locator(end.prompt).click()
+    for key in ("Escape", "i", "i"):
+        page.keyboard.press(key)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from agent_magic.testing import ScriptedServer, event_stream, head
-from tests.browser._front_ends import FrontEnd, Site, cell
+from tests.browser._front_ends import FrontEnd, Site, cell, interrupt
 
 LOAD = "%load_ext agent_magic"
 FINAL = ["text/markdown", "text/plain", "text/html", "text/plain"]
@@ -114,7 +114,7 @@ def test_an_interrupt(site: Site, end: FrontEnd, page: Page, endless: tuple[str,
     end.run_all(page)
     asked = cell(page, end, 1)
     expect(asked.get_by_text("word5")).to_be_visible()
-    end.interrupt(page)
+    interrupt(page, end)
     expect(asked.get_by_text("■ interrupted")).to_be_visible()
     expect(asked.get_by_text("KeyboardInterrupt", exact=True)).to_be_visible()
     assert server.left.wait(60)
