@@ -37,8 +37,13 @@ SHOWN_SOURCES = 6
 # In the page while a cell runs, before its other outputs.
 #
 # JupyterLab and Notebook lose the reader's place when a cell's outputs are cleared: they measure the page while it
-# has none (OutputArea._clear). This element goes first, and when it does, it has the page keep its height, and the
-# box that Notebook puts long outputs into its place, until the final outputs are there.
+# has none (OutputArea._clear), and on a busy machine they draw the answer some frames before the line. This element
+# goes first, and when it does, it has the outputs keep their height until the line is there, and the box that
+# Notebook puts long outputs into its place. JupyterLab takes such a height away by itself after 50 ms, so it is said
+# again in each frame.
+#
+# A segment stands below the one before it as it will in one piece: front ends give the first and the last block of
+# an output other margins, and the outputs in Notebook's box a distance.
 #
 # The bar stays at the lower edge of what is seen while the answer grows beyond it. A box that clips would hold it
 # back, so while a bar is in it, it does not clip. The sign on the button is no part of its name: what a screen reader
@@ -55,23 +60,32 @@ ANCHOR = """<agent-magic-anchor></agent-magic-anchor><style>
 @media (prefers-reduced-motion: reduce) { .agent-magic-bar progress:not([value]) { display: none; } }
 .output:has(agent-magic-anchor) > .output_area:has(> .output_markdown:empty),
 .output_area:has(> .output_html > agent-magic-anchor) { display: none; }
+.jp-Cell-outputArea.jp-OutputArea:has(agent-magic-anchor) > .jp-OutputArea-child { padding-top: 0; }
+.jp-OutputArea:has(agent-magic-anchor) > :has(+ * > .jp-RenderedMarkdown > *) > .jp-RenderedMarkdown > :last-child {
+  margin-bottom: 0; }
+.jp-OutputArea:has(agent-magic-anchor) > :has(> .jp-RenderedMarkdown > *) ~ * > .jp-RenderedMarkdown >
+  :is(p, ul, ol, table, blockquote):first-child { margin-top: 1em; }
 </style><script>
 customElements.get("agent-magic-anchor") ?? customElements.define("agent-magic-anchor", class extends HTMLElement {
   connectedCallback() {
-    this.page = this.closest(".jp-WindowedPanel-inner");
     this.box = this.closest(".jp-Cell-outputArea");
+    if (!this.box) return;
+    this.observer = new ResizeObserver(() => { this.tall = `${this.box.offsetHeight}px`; });
+    this.observer.observe(this.box);
   }
   disconnectedCallback() {
-    const {page, box} = this;
-    if (!page || !box) return;
+    const {box, tall, observer} = this;
+    if (!box) return;
+    observer.disconnect();
     const top = box.scrollTop, until = performance.now() + 2000;
-    page.style.minHeight = `${page.offsetHeight}px`;
-    setTimeout(() => { page.style.minHeight = ""; }, 2000);
-    const restore = () => {
-      box.scrollTop = top;
-      if (box.scrollTop < top - 1 && performance.now() < until) requestAnimationFrame(restore);
+    box.style.minHeight = tall;
+    const hold = () => {
+      const over = box.querySelector("[role=status]") || performance.now() > until;
+      box.style.minHeight = over ? "" : tall;
+      if (top > 0) box.scrollTop = top;
+      if (!over) requestAnimationFrame(hold);
     };
-    if (top > 0) requestAnimationFrame(restore);
+    requestAnimationFrame(hold);
   }
 });
 </script>"""

@@ -170,6 +170,7 @@ def test_reopened_without_a_kernel(site: Site, end: FrontEnd, page: Page) -> Non
     expect(reopened.get_by_text("All about blue")).to_be_visible()
 
 
+@pytest.mark.reloads
 def test_a_page_reloaded_in_mid_stream(site: Site, end: FrontEnd, page: Page) -> None:
     """The answer goes on without the page, and the variable has all of it."""
     path = site.write(
