@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from time import monotonic
-from typing import Any
+from typing import Any, ClassVar
 
 from IPython.display import display
 
@@ -22,10 +22,30 @@ FIRST_VIEW_SECONDS = 1.5
 LOAD_SECONDS = 5.0
 
 
+class _Texts:
+    """What a bar says, in models that serve one bar after the other.
+
+    The box and the button are made anew for each run: a late click is for the run that it was made for, and an old
+    view shows nothing of another run.
+    """
+
+    def __init__(self) -> None:
+        from agent_magic.views._widgets import HTML
+
+        self.progress, self.words, self.spoken = self.models = HTML(), HTML(), HTML()
+        self.words.add_class("agent-magic-words")
+        self.spoken.add_class("agent-magic-spoken")
+
+    def is_alive(self) -> bool:
+        """Whether nobody has closed them, as `Widget.close_all()` does."""
+        return all(model.comm is not None for model in self.models)
+
+
 class Bar:
     """One bar. `button` False draws no Stop button: where the cell blocks, no click could arrive."""
 
-    _was_shown = False
+    _was_shown: ClassVar[bool] = False
+    _spare: ClassVar[_Texts | None] = None
 
     def __init__(self, run: Run, caption: Caption, *, button: bool) -> None:
         self._run = run
@@ -34,11 +54,12 @@ class Bar:
         self._state = ""
         self._opened = 0.0
         self._view_due = 0.0
-        self._models: list[Any] = []
+        self._texts: _Texts | None = None
+        self._own: list[Any] = []
 
     def is_stale(self) -> bool:
         """Whether the agent does something else than the bar says."""
-        return bool(self._models) and (self._caption.state != self._state or self._wants_view())
+        return self._texts is not None and (self._caption.state != self._state or self._wants_view())
 
     @property
     def view_due(self) -> float:
@@ -48,26 +69,31 @@ class Bar:
     def show(self) -> None:
         """Say what is going on now; the view itself comes a moment after the first call."""
         self._state = self._caption.state
-        if not self._models:
-            self._open()
+        if self._texts is None:
+            self._texts = self._open()
             return
+        self._say(self._texts)
         if self._wants_view():
             self._view_due = 0.0
-            display(self._models[0])
-        self._progress.value = _html.progress(self._run.transcript.fraction)  # a value that is the same is not sent
-        self._words.value = _html.words(self._caption.live())
-        self._spoken.value = _html.state(self._state)
+            display(self._own[0])
 
     def close(self) -> None:
-        """Close every model, with the layouts and styles that closing a widget leaves behind."""
-        models, self._models = self._models, []
+        """Close the models of this run; the others serve the next one."""
+        if self._texts is None:
+            return
+        models, self._own = self._own, []
+        if Bar._spare is None:
+            Bar._spare = self._texts
+        else:
+            models += self._texts.models
+        self._texts = None
         self._view_due = 0.0
         left = self._opened + LOAD_SECONDS - monotonic()
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             left = 0.0
-        if models and left > 0:
+        if left > 0:
             loop.call_later(left, _close, models)
         else:
             _close(models)
@@ -75,31 +101,34 @@ class Bar:
     def _wants_view(self) -> bool:
         return 0 < self._view_due <= monotonic()
 
-    def _open(self) -> None:
-        from ipywidgets import HTML, HBox, Layout
+    def _say(self, texts: _Texts) -> None:
+        texts.progress.value = _html.progress(self._run.transcript.fraction)  # a value that is the same is not sent
+        texts.words.value = _html.words(self._caption.live())
+        texts.spoken.value = _html.state(self._state)
 
-        beside = "0 0 0 8px"
-        self._progress = HTML(_html.progress(self._run.transcript.fraction), layout=Layout(margin=beside, flex="none"))
-        self._words = HTML(_html.words(self._caption.live()), layout=Layout(margin=beside, min_width="0", flex="1"))
-        self._spoken = HTML(_html.state(self._state), layout=Layout(margin="0", width="0", flex="none"))
-        children: list[Any] = [self._progress, self._words, self._spoken]
-        if self._has_button:
-            children.insert(0, self._stop_button())
-        box = HBox(children, layout=Layout(align_items="center", min_height="28px"))
+    def _open(self) -> _Texts:
+        from agent_magic.views._widgets import Box
+
+        texts, Bar._spare = Bar._spare, None
+        if texts is None or not texts.is_alive():
+            texts = _Texts()
+        self._say(texts)
+        self._own = [self._stop_button()] if self._has_button else []
+        box = Box([*self._own, *texts.models])
         box.add_class("agent-magic-bar")
-        self._models = [box, *children]
+        self._own.insert(0, box)
         self._opened = monotonic()
         self._view_due = self._opened + (VIEW_SECONDS if Bar._was_shown else FIRST_VIEW_SECONDS)
         Bar._was_shown = True
+        return texts
 
     def _stop_button(self) -> Any:
-        from ipywidgets import Button, Layout
+        from agent_magic.views._widgets import Button
 
         button = Button(
             description="Stop",
             icon="stop",
             tooltip=f"Stop {self._caption.agent}; what has arrived is kept",
-            layout=Layout(width="auto", flex="none"),
         )
 
         def stop(_button: object) -> None:
@@ -112,6 +141,4 @@ class Bar:
 
 def _close(models: list[Any]) -> None:
     for widget in models:
-        for part in (getattr(widget, "style", None), widget.layout, widget):
-            if part is not None:
-                part.close()
+        widget.close()

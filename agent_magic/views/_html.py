@@ -55,7 +55,11 @@ ANCHOR = """<agent-magic-anchor></agent-magic-anchor><style>
 #notebook:has(.agent-magic-bar) { overflow: clip visible; }
 .jp-OutputArea-child:has(> * > .agent-magic-bar), .output_area:has(> * > .agent-magic-bar) {
   position: sticky; bottom: 0; z-index: 2; background: var(--jp-layout-color0, #fff); }
-.agent-magic-bar { overflow: hidden; }
+.agent-magic-bar { overflow: hidden; align-items: center; min-height: 28px; }
+.agent-magic-bar > .jupyter-button { flex: none; width: auto; }
+.agent-magic-bar > .widget-html { flex: none; margin: 0 0 0 8px; }
+.agent-magic-bar > .agent-magic-words { flex: 1; min-width: 0; }
+.agent-magic-bar > .agent-magic-spoken { width: 0; margin: 0; }
 .agent-magic-bar .fa-stop::before { content: "■" / ""; font-family: inherit; }
 @media (prefers-reduced-motion: reduce) { .agent-magic-bar progress:not([value]) { display: none; } }
 .output:has(agent-magic-anchor) > .output_area:has(> .output_markdown:empty),

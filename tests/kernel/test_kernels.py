@@ -301,13 +301,14 @@ def test_stop_from_a_thread(kernel: Kernel) -> None:
 def test_many_cells_leave_nothing_behind(kernel: Kernel) -> None:
     """After 20 cells there are no more widgets, comms, threads or tasks than after one.
 
-    A bar's models live until a page has surely loaded their scripts; here that is soon.
+    A bar's own models live until a page has surely loaded their scripts; here that is soon. Its three texts stay for
+    the next bar.
     """
     kernel.run("import agent_magic.views._bar\nagent_magic.views._bar.LOAD_SECONDS = 0.5")
     count = textwrap.dedent("""
         import asyncio, gc, threading, time, comm, ipywidgets.widgets.widget as w
         until = time.monotonic() + 30
-        while w._instances and time.monotonic() < until:
+        while len(w._instances) > 3 and time.monotonic() < until:
             await asyncio.sleep(0.1)
         gc.collect()
         print(len(w._instances), len(comm.get_comm_manager().comms), threading.active_count(), len(asyncio.all_tasks()))
@@ -318,7 +319,7 @@ def test_many_cells_leave_nothing_behind(kernel: Kernel) -> None:
     for _ in range(20):
         assert kernel.run(ask).status == "ok"
     assert kernel.run(count).printed == before
-    assert before.startswith("0 ")
+    assert before.startswith("3 ")
 
 
 def test_unloading_takes_everything_out(kernel: Kernel) -> None:
