@@ -24,12 +24,16 @@ PLAIN = (
     "from IPython.display import Markdown\nMarkdown('# Plain\\n\\n*a* **b** `c` $x^2$\\n\\n```python\\nx = 1\\n```')",
     "import ipywidgets; ipywidgets.Button(description='A plain button', icon='stop')",
 )
-# A widget that goes on while its page is loaded anew.
+# Widgets that go on, come and go while their page is loaded anew.
 GOING_ON = """import ipywidgets, pathlib, threading, time
 number = ipywidgets.IntText()
 def count():
+    others = []
     while not pathlib.Path("over").exists():
         number.value += 1
+        others.append(ipywidgets.IntText())
+        if len(others) > 50:
+            others.pop(0).close()
         time.sleep(0.02)
 threading.Thread(target=count).start()
 number"""
