@@ -4,12 +4,12 @@ An agent that shows the headers of its request, or prints its environment, sends
 into chunks, as a model writes it. Neither the answer nor any event of a run may hold it, for both are shown,
 saved and pickled. So each server-sent event is struck before a decoder sees it, and the text is struck once
 more as it is put together: what may be the beginning of a key waits for the piece that follows it. It is the
-one change that is ever made to an answer, and shows as ``***``.
+one change that is ever made to an answer, and shows as ``***``. A tape that has the pieces is told to forget them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -19,19 +19,27 @@ from agent_magic._request import AgentRequest
 from agent_magic.events import AgentEvent, Done, Failed, Reasoning, Replace, ServerSentEvent, Text
 from agent_magic.protocols import Decoder
 
-__all__ = ["guarded"]
+__all__ = ["guarded", "nobody"]
 
 
-def guarded(decoder: Decoder, secrets: Sequence[Secret]) -> Decoder:
-    """`decoder`, in whose events `secrets` are struck out. A word that any text may hold is none."""
+def nobody() -> None:
+    """Nobody is to be told of a key in pieces."""
+
+
+def guarded(decoder: Decoder, secrets: Sequence[Secret], in_pieces: Callable[[], None] = nobody) -> Decoder:
+    """`decoder`, in whose events `secrets` are struck out. A word that any text may hold is none.
+
+    `in_pieces` is called where a server has sent a secret in several events: each of them holds a piece.
+    """
     long_ones = [secret for secret in secrets if secret.is_long]
-    return _Guarded(decoder, long_ones) if long_ones else decoder
+    return _Guarded(decoder, long_ones, in_pieces) if long_ones else decoder
 
 
 class _Guarded:
-    def __init__(self, decoder: Decoder, secrets: Sequence[Secret]) -> None:
+    def __init__(self, decoder: Decoder, secrets: Sequence[Secret], in_pieces: Callable[[], None]) -> None:
         self._decoder = decoder
         self._secrets = secrets
+        self._in_pieces = in_pieces
         self._waiting: dict[tuple[type[Text | Reasoning], int], str] = {}
 
     def decode(self, sent: ServerSentEvent) -> Iterator[AgentEvent]:
@@ -68,7 +76,10 @@ class _Guarded:
 
     def _piece(self, event: Text | Reasoning) -> Text | Reasoning:
         place = (type(event), event.item if isinstance(event, Text) else 0)
-        said: str = strike_all(self._waiting.pop(place, "") + event.text, self._secrets)
+        joined = self._waiting.pop(place, "") + event.text
+        said: str = strike_all(joined, self._secrets)
+        if said != joined:
+            self._in_pieces()
         held = max(secret.held(said) for secret in self._secrets)
         if held:
             self._waiting[place] = said[-held:]
@@ -79,6 +90,8 @@ class _Guarded:
         waiting, self._waiting = self._waiting, {}
         for (kind, item), said in waiting.items():
             # More than half of a key is as good as a key.
-            told = "***" if any(secret.is_mostly(said) for secret in self._secrets) else said
+            is_key = any(secret.is_mostly(said) for secret in self._secrets)
+            if is_key:
+                self._in_pieces()
             place: dict[str, Any] = {"item": item} if kind is Text else {}
-            yield kind(text=told, **place)
+            yield kind(text="***" if is_key else said, **place)

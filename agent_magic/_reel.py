@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from enum import Enum, auto
 from pathlib import Path
 
 from msgspec import structs
@@ -16,13 +17,21 @@ from agent_magic._keys import Secret
 from agent_magic._tape import Entry, Header, Heard, Outcome, encode_lines, microseconds
 from agent_magic.events import ServerSentEvent
 
-__all__ = ["Item", "Reel"]
+__all__ = ["FORGET", "Item", "Reel"]
 
 TAPE_BYTES = 64 * 1024 * 1024
 ROOM_FOR_OUTCOME = 4096
 
+
+class _Order(Enum):
+    FORGET = auto()
+
+
+# All between the first line and the outcome goes: it holds a key in pieces, which nobody could strike out of it.
+FORGET = _Order.FORGET
+
 # What is put on a tape: its header, what happened (when, what, its weight), lines of an earlier tape, the outcome.
-Item = Header | tuple[float, Call, int] | list[Entry] | Outcome
+Item = Header | tuple[float, Call, int] | list[Entry] | Outcome | _Order
 
 
 class Reel:
@@ -42,6 +51,7 @@ class Reel:
         self._secrets = secrets
         self._trouble = trouble
         self._descriptor: int | None = None
+        self._first_line = 0
 
     def take(self) -> list[Item]:
         """What is queued now; it is queued no longer."""
@@ -51,7 +61,9 @@ class Reel:
         """Write `items`, in order; a failure is said and not raised."""
         outcome = items[-1] if items and isinstance(items[-1], Outcome) else None
         entries = items if outcome is None else items[:-1]
-        if entries and not self.missing:
+        if FORGET in entries:
+            self._forget([item for item in entries if isinstance(item, Header)])
+        elif entries and not self.missing:
             self._try(entries)
         if outcome is not None:
             self._end(outcome)
@@ -71,11 +83,18 @@ class Reel:
         self._try([structs.replace(outcome, missing=outcome.missing or self.missing)])
         self.close()
 
+    def _forget(self, header: Sequence[Header]) -> None:
+        self._try(header)
+        with suppress(OSError):
+            self._shorten(self._first_line)
+        self._fail("the server sent a key back in pieces, and they are not kept")
+
     def _try(self, items: Sequence[Item]) -> None:
         try:
             for item in items:
                 if isinstance(item, Header):
                     self.path, self._descriptor = create_tape(self.folder, item)
+                    self._first_line = len(encode_lines([item], self._secrets))
             if self._descriptor is not None:
                 self._append(self._descriptor, encode_lines(_lines(items), self._secrets))
         except OSError as error:

@@ -263,7 +263,12 @@ class Run:
         protocol = self._protocol
         if self._tape is not None or self._begun is not None:
             protocol = Taped(protocol, _ignore if self._tape is None else self._tape.tell, self._begun)
-        await follow(protocol, self._first_request, self._policy, self._emit)
+        await follow(protocol, self._first_request, self._policy, self._emit, self._forget)
+
+    def _forget(self) -> None:
+        """Take from the tape what the server has sent: there is a key in it, in pieces."""
+        if self._tape is not None:
+            self._tape.forget()
 
     def _outcome(self, error: AgentMagicError | None) -> tuple[Status, AgentMagicError | None]:
         error = error or self.transcript.error

@@ -20,7 +20,7 @@ from typing import NoReturn
 import anyio
 
 from agent_magic._connection import Broken, Client, Reply
-from agent_magic._echo import guarded
+from agent_magic._echo import guarded, nobody
 from agent_magic._keys import Secret, strike_all
 from agent_magic._limits import Limits
 from agent_magic._policy import Policy
@@ -72,9 +72,14 @@ class _Lost(Exception):
         self.failed: Failed | None = None
 
 
-async def follow(protocol: AgentProtocol, ask: AgentRequest, policy: Policy, emit: Emit) -> None:
-    """Run one request to its terminal event, which is emitted, or to an `AgentMagicError`, which is raised."""
-    exchange = _Exchange(protocol, ask, policy, emit)
+async def follow(
+    protocol: AgentProtocol, ask: AgentRequest, policy: Policy, emit: Emit, in_pieces: Callable[[], None] = nobody
+) -> None:
+    """Run one request to its terminal event, which is emitted, or to an `AgentMagicError`, which is raised.
+
+    `in_pieces` is called where the server has sent a key back in several events.
+    """
+    exchange = _Exchange(protocol, ask, policy, emit, in_pieces)
     async with Client(ask.base_url, policy, ask.secrets) as client:
         with anyio.move_on_after(policy.max_time) as limit:
             try:
@@ -91,11 +96,13 @@ async def follow(protocol: AgentProtocol, ask: AgentRequest, policy: Policy, emi
 class _Exchange:
     """The state of one run's reading: whom it asks, what has arrived, how many tries are left."""
 
-    def __init__(self, protocol: AgentProtocol, ask: AgentRequest, policy: Policy, emit: Emit) -> None:
+    def __init__(
+        self, protocol: AgentProtocol, ask: AgentRequest, policy: Policy, emit: Emit, in_pieces: Callable[[], None]
+    ) -> None:
         self._protocol = protocol
         self._policy = policy
         self._emit = emit
-        self._decoder = guarded(protocol.decoder(ask), ask.secrets)
+        self._decoder = guarded(protocol.decoder(ask), ask.secrets, in_pieces)
         self._request = protocol.request(ask)
         self._host = host_of(self._request.url)
         self._limits = Limits(policy, self._host)

@@ -24,7 +24,7 @@ import anyio
 from agent_magic._deck import Call
 from agent_magic._journal import prune
 from agent_magic._keys import Secret
-from agent_magic._reel import Item, Reel
+from agent_magic._reel import FORGET, Item, Reel
 from agent_magic._tape import Entry, Fault, Header, Outcome, microseconds
 from agent_magic._transcript import Status
 from agent_magic.errors import AgentMagicError
@@ -109,6 +109,11 @@ class Tape:
         weight = WEIGHT + (len(call.data) if type(call) is ServerSentEvent else len(call) if type(call) is bytes else 0)
         writer.heard += weight
         writer.put(self._reel, (monotonic() - self._began, call, weight))
+
+    def forget(self) -> None:
+        """Take away all that was put down, but for the first line."""
+        if not self._reel.missing:
+            self._writer.put(self._reel, FORGET)
 
     def copy(self, entries: Sequence[Entry]) -> None:
         """Put down what an earlier run had."""
