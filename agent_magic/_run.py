@@ -1,8 +1,8 @@
 """One run, read beside the thread that asked for it.
 
-All runs of a process share one event loop in one thread (an anyio portal). A run is a task there: it
-reads and folds, and wakes whoever listens; nobody who paints can slow it. `stop` may be called from
-any thread and closes the socket at once. An exit handler ends the loop, so a plain script exits.
+All runs of a process share one event loop in one thread (`_loop`). A run is a task there: it reads and
+folds, and wakes whoever listens; nobody who paints can slow it. `stop` may be called from any thread
+and closes the socket at once.
 
 A run with a journal is written down while it is read. Its end waits a moment for its tape, so that what
 must be said of the tape stands in the run's own notices.
@@ -11,23 +11,21 @@ must be said of the tape stands in the run's own notices.
 from __future__ import annotations
 
 import asyncio
-import atexit
 import os
 import socket
 import traceback
 from collections.abc import Callable
-from concurrent.futures import Future
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from threading import Event, Lock, Thread
+from threading import Event, Lock
 from typing import Literal
 from uuid import uuid4
 
 import anyio
 import msgspec
-from anyio.from_thread import BlockingPortal
 
+from agent_magic import _loop
 from agent_magic._connection import check_request
 from agent_magic._deck import Call, Player, Taped
 from agent_magic._echo import guarded
@@ -46,8 +44,6 @@ __all__ = ["Run", "live_runs"]
 Ending = Literal["stopped", "interrupted"]
 
 _FROM_CONNECTION = (Connecting, Connected, Retrying)
-_LOCK = Lock()
-_PORTALS: dict[int, BlockingPortal] = {}
 _LIVE: dict[str, Run] = {}
 
 
@@ -56,43 +52,8 @@ def live_runs() -> list[Run]:
     return list(_LIVE.values())
 
 
-def _portal() -> BlockingPortal:
-    with _LOCK:
-        # Keyed by process: a forked child has the object but not the thread.
-        portal = _PORTALS.get(os.getpid())
-        if portal is None:
-            portal = _PORTALS[os.getpid()] = _open_portal()
-        return portal
-
-
-def _open_portal() -> BlockingPortal:
-    # Not anyio's start_blocking_portal: a forked child would close that generator at its exit, and wait for ever
-    # for a thread that it does not have.
-    ready: Future[BlockingPortal] = Future()
-    thread = Thread(target=anyio.run, args=(_serve, ready), name="agent_magic", daemon=True)
-    thread.start()
-    portal = ready.result()
-    atexit.register(_close, portal, thread)
-    return portal
-
-
-async def _serve(ready: Future[BlockingPortal]) -> None:
-    async with BlockingPortal() as portal:
-        ready.set_result(portal)
-        await portal.sleep_until_stopped()
-
-
-def _close(portal: BlockingPortal, thread: Thread) -> None:
-    if _PORTALS.get(os.getpid()) is portal:
-        del _PORTALS[os.getpid()]
-        portal.call(portal.stop, True)
-        thread.join()
-
-
 def _forget_parent() -> None:
-    """In a forked child: the runs are the parent's, and a lock may be held by a thread that the child does not have."""
-    global _LOCK  # noqa: PLW0603
-    _LOCK = Lock()
+    """In a forked child: the runs are the parent's."""
     _LIVE.clear()
 
 
@@ -139,7 +100,7 @@ class Run:
         _LIVE[self.id] = self
         # The tape first: at exit what began last ends first, and the tapes are to see how the runs end.
         self._open_tape()
-        _portal().start_task_soon(self._read)
+        _loop.begin(self._read)
 
     def take_up(self, tape: Recording) -> None:
         """Before `start`: go on where the run on `tape` ended, in this one; all that it had comes first.
@@ -170,20 +131,19 @@ class Run:
             self._ending = ending
             scope = self._scope
         if scope is not None:
-            _portal().start_task_soon(_cancel, scope)
+            _loop.cancel(scope)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block until the run has ended, at most `timeout` seconds; whether it has."""
         return self._over.wait(timeout)
 
     def listen(self, wake: Callable[[], None]) -> Callable[[], None]:
-        """Call `wake`, in the reader's thread, whenever something is new; returns what ends that.
+        """Call `wake` now, and in the reader's thread whenever something is new; returns what ends that.
 
         `wake` must return at once: the reader waits for it.
         """
         self._listeners.append(wake)
-        if self.is_over:
-            wake()
+        wake()  # what arrived before is news too
         return lambda: self._listeners.remove(wake)
 
     def notify(self, news: asyncio.Event) -> Callable[[], None]:
@@ -295,7 +255,3 @@ class Run:
 
 def _ignore(_call: Call) -> None:
     """Where there is no journal."""
-
-
-def _cancel(scope: anyio.CancelScope) -> None:
-    scope.cancel()

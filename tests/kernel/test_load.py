@@ -24,7 +24,8 @@ import asyncio, ctypes, gc, json, os, pathlib, threading, time
 import comm, ipywidgets.widgets.widget as widgets
 import agent_magic.views._bar
 from agent_magic import Agent
-from agent_magic._run import _portal, live_runs
+from agent_magic._loop import readers
+from agent_magic._run import live_runs
 
 agent_magic.views._bar.LOAD_SECONDS = 0.3
 
@@ -44,7 +45,7 @@ def count():
     return {
         "threads": sorted(thread.name for thread in threading.enumerate()),
         "files": len(open_now), "sockets": open_now.count("socket"),
-        "tasks": [len(asyncio.all_tasks()), _portal().call(tasks)],
+        "tasks": [len(asyncio.all_tasks()), asyncio.run_coroutine_threadsafe(tasks(), readers().loop).result()],
         "comms": len(comm.get_comm_manager().comms), "widgets": len(widgets._instances), "runs": len(live_runs()),
     }
 
