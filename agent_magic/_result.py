@@ -9,8 +9,10 @@ from collections.abc import AsyncGenerator, AsyncIterator, Generator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Self
 
+import msgspec
 from msgspec import Struct
 
+from agent_magic._policy import Price
 from agent_magic._run import Run
 from agent_magic._tape import Header
 from agent_magic._transcript import Status, Transcript
@@ -68,6 +70,7 @@ class AgentResult:
             protocol=header.protocol,
             prompt=header.question.prompt,
             parameters=header.question.parameters,
+            _price=msgspec.convert(header.policy.get("price"), Price | None),
         )
         return result
 

@@ -69,6 +69,20 @@ class TestHistory:
         with pytest.raises(IndexError):
             history[4]
 
+    def test_every_attribute_is_there(self) -> None:
+        """A result that was read back answers to all that the run's own result answers to, the cost included."""
+        script = says(
+            event_stream(("chunk", {"content": "Hi", "index": 0}), ("done", {"usage": {"output_tokens": 1_000}}))
+        )
+        with ScriptedServer(script) as server:
+            result = ask(server.url, price={"input": 1, "output": 2000})
+        read = History.newest(1)[0]
+        names = [name for name in dir(AgentResult) if isinstance(getattr(AgentResult, name), property)]
+        # The times of a tape are rounded; tables need pandas; events carry the time of the reading side.
+        exact = sorted({*names} - {"elapsed", "first_event", "tables", "events"})
+        assert {name: getattr(read, name) for name in exact} == {name: getattr(result, name) for name in exact}
+        assert (read.cost, len(read.events)) == (2.0, len(result.events))
+
     def test_it_is_read_lazily(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """The table reads no events; a result is read when it is asked for, once."""
         with ScriptedServer(says(stream_from(0))) as server:
