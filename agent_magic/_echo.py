@@ -9,6 +9,7 @@ one change that is ever made to an answer, and shows as ``***``. A tape that has
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ import msgspec
 from agent_magic._keys import Secret, strike_all
 from agent_magic._request import AgentRequest
 from agent_magic.events import AgentEvent, Done, Failed, Reasoning, Replace, ServerSentEvent, Text
-from agent_magic.protocols import Decoder
+from agent_magic.protocols import Decoder, read_json
 
 __all__ = ["guarded", "nobody"]
 
@@ -43,14 +44,14 @@ class _Guarded:
         self._waiting: dict[tuple[type[Text | Reasoning], int], str] = {}
 
     def decode(self, sent: ServerSentEvent) -> Iterator[AgentEvent]:
-        for secret in self._secrets:
-            if secret.is_in(f"{sent.data}\n{sent.event}\n{sent.id}"):
-                sent = ServerSentEvent(secret.strike(sent.event), secret.strike(sent.data), secret.strike(sent.id))
+        if any(secret.is_in(f"{sent.data}\n{sent.event}\n{sent.id}") for secret in self._secrets):
+            name, place = strike_all([sent.event, sent.id], self._secrets)
+            sent = ServerSentEvent(name, _strike_data(sent.data, self._secrets), place)
         return self._struck(self._decoder.decode(sent))
 
     def whole(self, body: bytes) -> Iterator[AgentEvent]:
         said = body.decode("utf-8", "replace")
-        struck = strike_all(said, self._secrets)
+        struck = _strike_data(said, self._secrets)
         return self._struck(self._decoder.whole(body if struck == said else struck.encode()))
 
     def flush(self) -> Iterator[AgentEvent]:
@@ -95,3 +96,18 @@ class _Guarded:
                 self._in_pieces()
             place: dict[str, Any] = {"item": item} if kind is Text else {}
             yield kind(text="***" if is_key else said, **place)
+
+
+def _strike_data(data: str, secrets: Sequence[Secret]) -> str:
+    """`data` without `secrets`; JSON stays JSON, also where a secret ends with a sign that ends a string there."""
+    struck: str = strike_all(data, secrets)
+    if struck == data or _json(struck) is not None or (value := _json(data)) is None:
+        return struck
+    return json.dumps(strike_all(value, secrets))
+
+
+def _json(said: str) -> Any:
+    try:
+        return read_json(said)
+    except ValueError:
+        return None

@@ -23,6 +23,7 @@ from agent_magic._verbs import manage, verbs_text
 if TYPE_CHECKING:
     from agent_magic._agent import Agent
     from agent_magic._run import Run
+    from agent_magic._template import Filled
     from agent_magic.views._base import Caption, View
 
 __all__ = ["AgentMagics", "load", "unload"]
@@ -79,18 +80,20 @@ class _Question:
     def answer(self, *, awaited: bool) -> Awaitable[None] | None:
         """Ask, paint and wait; awaited, this returns at once with what is to be awaited."""
         from agent_magic._agent import Agent
+        from agent_magic.views._base import Caption
 
         options = self._options
         agent = Agent(options.agent, **_settings(options))
-        prompt = self._prompt()
+        filled = self._fill(agent.config.max_value)
         if options.dry_run:
-            show_request(agent, prompt, options.parameters)
+            show_request(agent, filled, options.parameters)
             return _nothing() if awaited else None
-        result, run = agent.begin(prompt, options.parameters)
+        result, run = agent.begin(filled.text, options.parameters)
         for name in filter(None, ("_agent", options.out)):
             self._shell.user_ns[name] = result
         try:
-            view = self._view(run, agent, awaited=awaited)
+            caption = Caption(run, options.out or "_agent", filled.cuts())
+            view = self._view(run, agent, caption, awaited=awaited)
         except BaseException:
             run.stop()
             raise
@@ -99,17 +102,12 @@ class _Question:
         self._block(run, view)
         return None
 
-    def _prompt(self) -> str:
-        if self._options.raw:
-            return self._text
-        from agent_magic._template import render
+    def _fill(self, budget: int) -> Filled:
+        from agent_magic._template import Filled, fill
 
-        return render(self._text, self._shell.user_ns)
+        return Filled(self._text) if self._options.raw else fill(self._text, self._shell.user_ns, budget)
 
-    def _view(self, run: Run, agent: Agent, *, awaited: bool) -> View:
-        from agent_magic.views._base import Caption
-
-        caption = Caption(run, self._options.out or "_agent")
+    def _view(self, run: Run, agent: Agent, caption: Caption, *, awaited: bool) -> View:
         if self._options.quiet:
             from agent_magic.views.plain import QuietView
 
@@ -212,14 +210,16 @@ def _console_view(run: Run, caption: Caption) -> View:
     return PlainView(run, caption)
 
 
-def show_request(agent: Agent, prompt: str, parameters: dict[str, Any]) -> None:
-    """Print the request for `prompt` as it would stand on the wire, the key struck out."""
+def show_request(agent: Agent, filled: Filled, parameters: dict[str, Any]) -> None:
+    """Print the request for a prompt as it would stand on the wire, the key struck out, and what was put into it."""
     import msgspec
 
     from agent_magic._keys import Secret, strike_all
 
-    request = agent.request(prompt, parameters)
+    request = agent.request(filled.text, parameters)
     secrets = [value for value in request.headers.values() if isinstance(value, Secret)]
     body = strike_all(msgspec.json.format(request.encoded_body(), indent=2).decode(), secrets)
     headers = "\n".join(f"{name}: {value}" for name, value in request.headers.items())
-    print(f"{request.method} {request.url}\n{headers}\n\n{body}\n\n{len(request.encoded_body()):,} bytes, not sent.")  # noqa: T201
+    size = f"{len(request.encoded_body()):,} bytes, not sent."
+    told = "\n".join([size, *(strike_all(str(put), secrets) for put in filled.put)])
+    print(f"{request.method} {request.url}\n{headers}\n\n{body}\n\n{told}")  # noqa: T201

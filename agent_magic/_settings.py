@@ -38,6 +38,7 @@ class AgentConfig(Policy, frozen=True, forbid_unknown_fields=True):
     parameters: dict[str, Any] = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)
     images: bool = False
+    max_value: int = 30_000
     embedded: bool = False
 
 
@@ -58,7 +59,7 @@ def check_values(config: AgentConfig) -> None:
         check_seconds("max_time", config.max_time)
     if config.retries < 0:
         raise ConfigError("retries is a whole number from 0 up.")
-    for name in ("max_event", "max_text", "max_data", "max_events"):
+    for name in ("max_event", "max_text", "max_data", "max_events", "max_value"):
         if getattr(config, name) < 1:
             raise ConfigError(f"{name} is a whole number from 1 up.")
     _check_cost(config)

@@ -1,5 +1,7 @@
 """A cell's text to a prompt: ``{{ name }}`` from the notebook's variables, in one pass.
 
+Each value is put in as a model reads it, see `_values`.
+
 Text without ``{{`` is never looked at. Only ``{{ … }}`` is a template: ``{%``, ``{#``, ``$`` and
 single braces are text. What a value holds is never read as a template again. Expressions run in
 Jinja2's sandbox, without any of Jinja2's own global names.
@@ -8,13 +10,20 @@ Jinja2's sandbox, without any of Jinja2's own global names.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any
 
+from msgspec import Struct
+
+from agent_magic._filters import FILTERS
+from agent_magic._values import Shown, shown
 from agent_magic.errors import PromptError
 
-__all__ = ["render"]
+__all__ = ["BUDGET", "Filled", "Put", "fill"]
+
+# The characters that one value may add to a prompt: some 8,000 tokens.
+BUDGET = 30_000
 
 FUNCTIONS: dict[str, Any] = {"len": len, "max": max, "min": min, "round": round, "sorted": sorted, "sum": sum}
 RAW = "If the braces are part of the text, use --raw."
@@ -22,16 +31,41 @@ RAW = "If the braces are part of the text, use --raw."
 NEVER = "\ue000\ue001agent_magic "
 
 
-def render(text: str, names: Mapping[str, Any]) -> str:
+class Put(Struct, frozen=True):
+    """What one ``{{ expression }}`` has put into a prompt."""
+
+    expression: str
+    value: Shown
+
+    def __str__(self) -> str:
+        """For ``--dry-run``: the expression, what it was, how much of it stands in the prompt."""
+        cut = f", cut to {self.value.cut}" if self.value.cut else ""
+        return f"{{{{ {self.expression} }}}}: {self.value.what}{cut}; {len(self.value.text):,} characters"
+
+
+class Filled(Struct, frozen=True):
+    """A prompt, and what was put into it, in order."""
+
+    text: str
+    put: list[Put] = []
+
+    def cuts(self) -> list[str]:
+        """What was left out, for the cell's line."""
+        return [f"{put.expression}: {put.value.cut}" for put in self.put if put.value.cut]
+
+
+def fill(text: str, names: Mapping[str, Any], budget: int = BUDGET) -> Filled:
     """`text` with each ``{{ expression }}`` replaced by its value. Raises `PromptError`."""
     if "{{" not in text:
-        return text
+        return Filled(text)
     from jinja2 import TemplateSyntaxError, meta
     from jinja2.exceptions import SecurityError, UndefinedError
 
-    environment = _environment(text)
+    values: list[Shown] = []
+    environment = _environment(text, values, budget)
     try:
         wanted = meta.find_undeclared_variables(environment.parse(text))
+        expressions = list(_expressions(environment, text))
     except TemplateSyntaxError as error:
         said = str(error.message).rstrip(".")
         raise PromptError(f"Line {error.lineno} of the prompt has {{{{ that cannot be read: {said}. {RAW}") from None
@@ -40,18 +74,40 @@ def render(text: str, names: Mapping[str, Any]) -> str:
     for name in sorted(wanted):
         if name not in names and name not in FUNCTIONS:
             raise PromptError(_undefined(text, name, names))
-    values = {name: names[name] for name in wanted if name in names}
+    known = {name: names[name] for name in wanted if name in names}
     try:
-        return str(environment.from_string(text).render(values))
+        filled = str(environment.from_string(text).render(known))
     except (UndefinedError, SecurityError) as error:
         raise PromptError(f"The prompt's template failed: {str(error).rstrip('.')}. {RAW}") from None
     except Exception as error:
         raise PromptError(f"The prompt's template failed: {type(error).__name__}: {str(error).rstrip('.')}.") from error
+    return Filled(filled, [Put(*pair) for pair in zip(expressions, values, strict=True)])
 
 
-def _environment(text: str) -> Any:
-    from jinja2 import StrictUndefined
+def _expressions(environment: Any, text: str) -> Iterator[str]:
+    """The source of each expression, in order."""
+    inside: list[str] | None = None
+    for _, kind, said in environment.lex(text):
+        if kind == "variable_begin":
+            inside = []
+        elif kind == "variable_end" and inside is not None:
+            yield " ".join("".join(inside).split())
+            inside = None
+        elif inside is not None:
+            inside.append(said)
+
+
+def _environment(text: str, values: list[Shown], budget: int) -> Any:
+    from jinja2 import StrictUndefined, Undefined, pass_context
     from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    # With a context Jinja2 calls it when the prompt is made, in order, and not for constants at once.
+    @pass_context
+    def finalize(_context: object, value: Any) -> str:
+        if isinstance(value, Undefined):
+            return str(value)  # raises
+        values.append(shown(value, budget))
+        return values[-1].text
 
     environment = ImmutableSandboxedEnvironment(
         block_start_string=f"{NEVER}1",
@@ -59,11 +115,13 @@ def _environment(text: str) -> Any:
         comment_start_string=f"{NEVER}3",
         comment_end_string=f"{NEVER}4",
         undefined=StrictUndefined,
+        finalize=finalize,
         keep_trailing_newline=True,
         newline_sequence="\r\n" if "\r\n" in text else "\n",
     )
     environment.globals.clear()
     environment.globals.update(FUNCTIONS)
+    environment.filters.update(FILTERS)
     return environment
 
 

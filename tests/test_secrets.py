@@ -27,11 +27,13 @@ from rich.console import Console
 
 from agent_magic import Agent, AgentResult
 from agent_magic._deck import replay
+from agent_magic._echo import guarded
 from agent_magic._keys import Secret
 from agent_magic._request import AgentRequest
 from agent_magic._run import Run
 from agent_magic._stream import Policy
 from agent_magic._tape import read_tape
+from agent_magic._transcript import Transcript
 from agent_magic.errors import AgentMagicError
 from agent_magic.events import AgentEvent, ServerSentEvent
 from agent_magic.protocols.runagent import RunAgent, RunAgentDecoder
@@ -318,6 +320,21 @@ def test_the_text_without_the_key_is_exact(tmp_path: Path) -> None:
     ending = ENDINGS["done, a sign a chunk"]
     with served(ending) as server:
         assert finished(ending, server.url, tmp_path).transcript.text == "Here: *** *** end."
+
+
+def test_a_key_that_ends_as_a_string_does() -> None:
+    """A piece of such a key, with the quotation mark behind it that ends the string, is still JSON once it is struck."""
+    key = Secret('!!!!!!!!!!!"')
+    decoder, transcript = (
+        guarded(RunAgent().decoder(AgentRequest("Why?", "http://127.0.0.1:1", "demo")), [key]),
+        Transcript(),
+    )
+    for _, data in chunks("aa\n!!!!!!!!!!!", '" b'):
+        for event in decoder.decode(ServerSentEvent("chunk", json.dumps(data))):
+            transcript.apply(event)
+    for event in decoder.flush():
+        transcript.apply(event)
+    assert transcript.text == "aa\n*** b"
 
 
 def test_most_of_a_key_is_a_key(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from agent_magic._agent import Agent
 from agent_magic._config import AgentConfig, load_settings, user_file
 from agent_magic._keys import Secret, find_key
 from agent_magic._options import Options, parse_options
-from agent_magic._template import render
+from agent_magic._template import fill
 from agent_magic.errors import AuthError, ConfigError, PromptError
 from agent_magic.testing import ScriptedServer, says
 
@@ -257,7 +257,7 @@ class TestTemplates:
     )
     def test_untouched(self, text: str) -> None:
         """Text without `{{` goes through to the byte."""
-        assert render(text, {}) == text
+        assert fill(text, {}).text == text
 
     @pytest.mark.parametrize(
         ("text", "value"),
@@ -276,7 +276,7 @@ class TestTemplates:
     )
     def test_filled(self, text: str, value: str) -> None:
         """Values go in once, and are never read as a template."""
-        assert render(text, {"a": 1, "rows": [1, 2], "hostile": "{{ a }}"}) == value
+        assert fill(text, {"a": 1, "rows": [1, 2], "hostile": "{{ a }}"}).text == value
 
     @pytest.mark.parametrize(
         ("text", "words"),
@@ -296,7 +296,7 @@ class TestTemplates:
     def test_mistakes(self, text: str, words: str) -> None:
         """Each is one sentence, with the line, the nearest names, or the way out."""
         with pytest.raises(PromptError) as caught:
-            render(text, {"name": "sky"})
+            fill(text, {"name": "sky"})
         assert words in one_sentence(caught.value)
 
 
@@ -357,7 +357,7 @@ def test_a_default_that_is_no_name(text: str) -> None:
 def test_templates_without_end(expression: str) -> None:
     """An expression that nobody could read is one sentence."""
     with pytest.raises(PromptError):
-        render(f"{{{{ {expression} }}}}", {})
+        fill(f"{{{{ {expression} }}}}", {})
 
 
 def test_numbers_that_json_cannot_say() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from time import monotonic
 from typing import Protocol
 
@@ -27,11 +28,15 @@ class View(Protocol):
 
 
 class Caption:
-    """What is said beside an answer: while it runs, and in one line at its end."""
+    """What is said beside an answer: while it runs, and in one line at its end.
 
-    def __init__(self, run: Run, variable: str) -> None:
+    `cuts` says what of the prompt's values was left out.
+    """
+
+    def __init__(self, run: Run, variable: str, cuts: Sequence[str] = ()) -> None:
         self.agent = run.agent
         self.variable = variable
+        self._cuts = cuts
         self._transcript: Transcript = run.transcript
 
     @property
@@ -74,6 +79,8 @@ class Caption:
         if transcript.first_text is not None:
             parts.append(self._speed())
         parts += _tokens(transcript)
+        if self._cuts:
+            parts.append(f"cut in the prompt: {', '.join(_short(cut, 80) for cut in self._cuts)}")
         parts += transcript.notices[:3]
         if len(transcript.notices) > 3:
             parts.append(f"and {len(transcript.notices) - 3} more notices")

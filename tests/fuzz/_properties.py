@@ -27,7 +27,7 @@ from agent_magic._echo import guarded
 from agent_magic._keys import Secret
 from agent_magic._request import AgentRequest
 from agent_magic._tape import VERSION, Header, Heard, Outcome, Question, encode_lines, peek, read_tape
-from agent_magic._template import render
+from agent_magic._template import fill
 from agent_magic._transcript import Transcript
 from agent_magic.errors import AgentMagicError, ConfigError, PromptError, ProtocolError
 from agent_magic.events import ServerSentEvent
@@ -400,7 +400,7 @@ def stays_in_the_sandbox(template: str) -> None:
     """An expression gives text or one sentence, and reaches nothing that begins with an underscore."""
     names = {"a": Trap(), "many": [Trap(), Trap()], "f": len, "b": "text"}
     try:
-        said = render(template, names)
+        said = fill(template, names).text
     except PromptError as error:
         said = str(error)
         _sentence(error)
@@ -412,9 +412,9 @@ def one_pass(values: list[str]) -> None:
     """What a value holds is text, also where it looks like a template; so is a text without braces."""
     names = {f"v{place}": value for place, value in enumerate(values)} | {"inner": "EVALUATED"}
     template = "|".join(f"{{{{ v{place} }}}}" for place in range(len(values)))
-    assert render(template, names) == "|".join(values)
+    assert fill(template, names).text == "|".join(values)
     plain = "".join(values).replace("{{", "{")
-    assert "{{" in plain or render(plain, names) == plain
+    assert "{{" in plain or fill(plain, names).text == plain
 
 
 LOOKS = ["{{ inner }}", "{% raw %}", "{{", "}}", "{# c #}", "$x", "\r\n", "{{{ v0 }}}", "{{ v1 }}"]
