@@ -12,17 +12,19 @@ import msgspec
 from agent_magic._config import AgentConfig, check_values, keeps_journal, load_settings
 from agent_magic._connection import check_request
 from agent_magic._journal import journal_folder
-from agent_magic._keys import Secret, find_key
+from agent_magic._keys import Secret, check_variable, find_key
 from agent_magic._policy import Policy
 from agent_magic._request import AgentRequest, HTTPRequest, check_base_url
 from agent_magic._result import AgentResult
 from agent_magic._run import Run
-from agent_magic._trust import Destination, Trust
+from agent_magic._trust import Destination, Trust, origin_of
 from agent_magic.errors import ConfigError, PromptError
 from agent_magic.events import AgentEvent
 from agent_magic.protocols import get_protocol
 
 __all__ = ["Agent"]
+
+SECRET_HEADER = re.compile("auth(?!or$)|key|token|secret|cookie|passw|jwt|credential|session|signature", re.IGNORECASE)
 
 
 class Agent:
@@ -59,6 +61,8 @@ class Agent:
             raise PromptError("The prompt is blank; write the question below the %%agent line.")
         config = self.config
         base_url = check_base_url(self._base_url())
+        if variable := self._key_variable():
+            check_variable(variable)
         self._check_trust(base_url)
         ask = AgentRequest(
             prompt=prompt,
@@ -66,7 +70,7 @@ class Agent:
             agent=config.agent,
             parameters={**config.parameters, **(parameters or {})},
             headers=self.headers(),
-            key=find_key(variable) if (variable := self._key_variable()) else None,
+            key=find_key(variable) if variable else None,
             key_env=variable,
             auth=config.auth,
         )
@@ -141,6 +145,11 @@ class Agent:
         )
         self._trust.check(self._project, to)
 
+    def asks(self, protocol: str, agent: str, base_url: str) -> bool:
+        """Whether this agent is that one: of the same wire, of the same name there, at the same place."""
+        said = (self.config.protocol, self.config.agent, origin_of(self._base_url()))
+        return said == (protocol, agent, origin_of(base_url))
+
     def _policy(self) -> Policy:
         return Policy(**{field: getattr(self.config, field) for field in Policy.__struct_fields__})
 
@@ -169,7 +178,7 @@ def _configured(base: AgentConfig, settings: dict[str, Any]) -> AgentConfig:
 
 def _guarded(name: str, value: str) -> str | Secret:
     """A header's value; a `Secret` where its name says that it is one. A scheme before it is none."""
-    if not re.search("auth|key|token|secret|cookie", name, re.IGNORECASE):
+    if not SECRET_HEADER.search(name):
         return value
     scheme = re.match("(?:basic|bearer|token) +", value, re.IGNORECASE)
     return Secret(value) if scheme is None else Secret(value[scheme.end() :], scheme[0])

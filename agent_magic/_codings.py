@@ -76,7 +76,9 @@ class _Zlib:
         self.is_whole = True
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        while data:
+        piece = b""
+        # With all of the data taken in there may still be more to come out than fitted.
+        while data or len(piece) == PIECE_BYTES:
             try:
                 piece = self._unpacker.decompress(data, PIECE_BYTES)
             except zlib.error:

@@ -94,7 +94,7 @@ def load_settings(folder: Path | None = None) -> Settings:
     named = _named()
     if named is not None:
         return _merged(None, _read(named, _content(named), is_own=True), named)
-    found = _project(folder or Path.cwd())
+    found = _project(folder or _working_folder())
     project = _read(*found, is_own=False) if found is not None else None
     own_path = user_file()
     own = _read(own_path, _content(own_path), is_own=True) if _is_there(own_path) else None
@@ -152,6 +152,13 @@ def _named() -> Path | None:
     if not path.is_file():
         raise ConfigError(f"{VARIABLE} names {path}, which is no file.")
     return path
+
+
+def _working_folder() -> Path:
+    try:
+        return Path.cwd()
+    except OSError:
+        raise ConfigError("The working folder is gone; go to another one with os.chdir.") from None
 
 
 def _project(folder: Path) -> tuple[Path, dict[str, Any]] | None:

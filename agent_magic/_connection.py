@@ -79,8 +79,14 @@ class Client:
                 event_hooks={"response": [self._stay]},
                 trust_env=not is_loopback(urlsplit(base_url).hostname or ""),
             )
-        except (ImportError, ValueError, httpx.InvalidURL) as error:
+        except ImportError as error:
             raise ConfigError(f"The proxy that the environment names cannot be used: {_cause(error)}.") from None
+        except (ValueError, httpx.InvalidURL):
+            # It is not quoted: a password may stand in it.
+            raise ConfigError(
+                "The proxy that the environment names cannot be used: HTTPS_PROXY, HTTP_PROXY or ALL_PROXY holds no "
+                "URL such as http://proxy.example.com:3128."
+            ) from None
 
     async def __aenter__(self) -> Self:
         return self

@@ -42,6 +42,8 @@ class _Guarded:
         self._secrets = secrets
         self._in_pieces = in_pieces
         self._waiting: dict[tuple[type[Text | Reasoning], int], str] = {}
+        self._begun: set[int] = set()
+        self._has_pieces = False
 
     def decode(self, sent: ServerSentEvent) -> Iterator[AgentEvent]:
         if any(secret.is_in(f"{sent.data}\n{sent.event}\n{sent.id}") for secret in self._secrets):
@@ -62,30 +64,51 @@ class _Guarded:
         return self._decoder.resume()
 
     def _struck(self, events: Iterable[AgentEvent]) -> Iterator[AgentEvent]:
+        for event in self._guarded(events):
+            yield msgspec.structs.replace(event, sent=None) if self._has_pieces and event.sent is not None else event
+
+    def _guarded(self, events: Iterable[AgentEvent]) -> Iterator[AgentEvent]:
         for event in events:
             match event:
-                case Text() | Reasoning():
+                case Text() | Reasoning() | Replace():
                     yield self._piece(event)
                 case _:
-                    if isinstance(event, Replace):
-                        self._waiting.pop((Text, event.item), None)
                     if isinstance(event, Done) or (isinstance(event, Failed) and not event.transient):
                         yield from self._rest()
                     facts = {name: getattr(event, name) for name in event.__struct_fields__ if name != "sent"}
                     struck = strike_all(facts, self._secrets)
                     yield event if struck == facts else msgspec.structs.replace(event, **struck)
 
-    def _piece(self, event: Text | Reasoning) -> Text | Reasoning:
-        place = (type(event), event.item if isinstance(event, Text) else 0)
-        joined = self._waiting.pop(place, "") + event.text
+    def _piece(self, event: Text | Reasoning | Replace) -> Text | Reasoning | Replace:
+        is_text = not isinstance(event, Reasoning)
+        place = (Text if is_text else Reasoning, event.item if not isinstance(event, Reasoning) else 0)
+        waiting = self._waiting.pop(place, "")
+        joined = event.text if isinstance(event, Replace) else waiting + event.text
+        if not isinstance(event, Reasoning) and event.item not in self._begun:
+            joined = self._continued(event.item, joined)
         said: str = strike_all(joined, self._secrets)
         if said != joined:
-            self._in_pieces()
+            self._found()
         held = max(secret.held(said) for secret in self._secrets)
         if held:
             self._waiting[place] = said[-held:]
             said = said[:-held]
         return event if said == event.text else msgspec.structs.replace(event, text=said)
+
+    def _continued(self, item: int, text: str) -> str:
+        """The first `text` of an item, behind what waits of the item before it where the two may make a secret."""
+        before = (Text, max((begun for begun in self._begun if begun < item), default=-1))
+        self._begun.add(item)
+        joined = self._waiting.get(before, "") + text
+        goes_on = any(secret.is_in(joined) or secret.held(joined) > len(text) for secret in self._secrets)
+        if not goes_on:
+            return text
+        self._waiting.pop(before, None)
+        return joined
+
+    def _found(self) -> None:
+        self._has_pieces = True
+        self._in_pieces()
 
     def _rest(self) -> Iterator[AgentEvent]:
         waiting, self._waiting = self._waiting, {}
@@ -93,7 +116,7 @@ class _Guarded:
             # More than half of a key is as good as a key.
             is_key = any(secret.is_mostly(said) for secret in self._secrets)
             if is_key:
-                self._in_pieces()
+                self._found()
             place: dict[str, Any] = {"item": item} if kind is Text else {}
             yield kind(text="***" if is_key else said, **place)
 

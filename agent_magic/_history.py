@@ -122,9 +122,12 @@ def _headers(header: Header) -> dict[str, str | Secret]:
 
     if not header.question.headers:
         return {}
-    config = load_settings().agents.get(header.agent)
-    same = config is not None and (config.protocol, config.agent) == (header.protocol, header.question.agent)
-    known = Agent(header.agent).headers() if same else {}
+    known: dict[str, str | Secret] = {}
+    if header.agent in load_settings().agents:
+        agent = Agent(header.agent)
+        # Another agent of the same name, of other settings, has headers that this run's server is not to see.
+        if agent.asks(header.protocol, header.question.agent, header.question.base_url):
+            known = agent.headers()
     missing = [name for name in header.question.headers if name not in known]
     if missing:
         raise ConfigError(

@@ -58,9 +58,13 @@ def create_tape(folder: Path, header: Header) -> tuple[Path, int]:
 
 def tapes(folder: Path) -> list[Path]:
     """The tapes in `folder`, newest first."""
-    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as found:
-        return sorted((Path(entry.path) for entry in found if entry.name.endswith(SUFFIX)), reverse=True)
-    return []
+    try:
+        with os.scandir(folder) as found:
+            return sorted((Path(entry.path) for entry in found if entry.name.endswith(SUFFIX)), reverse=True)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise ConfigError(f"The journal {folder} cannot be read: {error.strerror or type(error).__name__}.") from None
 
 
 def run_of(path: Path) -> str:

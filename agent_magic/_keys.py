@@ -9,15 +9,16 @@ from __future__ import annotations
 import json
 import os
 import re
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from typing import Any, NoReturn
 from urllib.parse import quote
 
 from agent_magic.errors import AuthError, ConfigError
 
-__all__ = ["Secret", "find_key", "strike_all"]
+__all__ = ["Secret", "check_variable", "find_key", "strike_all"]
 
 # Shorter pieces of base64 than this stand in any text.
 SHORTEST_PIECE = 8
@@ -76,7 +77,7 @@ class Secret:
     def held(self, text: str) -> int:
         """How many characters at the end of `text` may be the beginning of the secret."""
         if not self._beginnings and self._value:
-            self._beginnings = tuple(dict.fromkeys(_written(self._value)))
+            self._beginnings = tuple(dict.fromkeys(said for value in self._values() for said in _written(value)))
             self._pairs = frozenset(_pairs(self._beginnings))
         if text[-2:] not in self._pairs and text[-1:] not in self._pairs:  # as nearly always
             return 0
@@ -89,15 +90,17 @@ class Secret:
             spelling.startswith(beginning[-held:]) and 2 * held >= len(spelling) for spelling in self._beginnings
         )
 
+    def _values(self) -> Iterator[str]:
+        """The secret; of a user and a password behind ``Basic`` (RFC 7617), also these, and the password."""
+        yield self._value
+        if self._prefix.strip().lower() == "basic":
+            with suppress(ValueError):
+                pair = b64decode(self._value, validate=True).decode()
+                yield from (said for said in (pair, pair.partition(":")[2]) if len(said) >= SHORTEST_PIECE)
+
     def _spellings(self) -> tuple[tuple[str, re.Pattern[str]], ...]:
         if not self._patterns and self._value:
-            spellings = dict.fromkeys([self._value, *_in_base64(self._value)])
-            every_sign = _pattern(self._value, r"\\+|[^\\]")
-            self._patterns = (
-                *((_core(spelling), _pattern(spelling)) for spelling in spellings),
-                ("u00", every_sign),
-                ("%", every_sign),
-            )
+            self._patterns = tuple(pattern for value in self._values() for pattern in _patterns(value))
         return self._patterns
 
     def __repr__(self) -> str:
@@ -157,6 +160,15 @@ def _in_base64(value: str) -> Iterator[str]:
             yield piece.translate(URL_SAFE)
 
 
+def _patterns(value: str) -> Iterator[tuple[str, re.Pattern[str]]]:
+    """The ways in which `value` may stand in a text, each with what must stand there for it to be tried."""
+    for spelling in dict.fromkeys([value, *_in_base64(value)]):
+        yield _core(spelling), _pattern(spelling)
+    every_sign = _pattern(value, r"\\+|[^\\]")
+    yield "u00", every_sign
+    yield "%", every_sign
+
+
 def _core(spelling: str) -> str:
     """The longest part of `spelling` that is written in one way only: where it is not, no pattern need be tried."""
     return max(re.findall(r"[0-9A-Za-z]+", spelling), key=len, default="")
@@ -181,17 +193,21 @@ def _encoded(signs: str) -> str:
     return rf"(?:{plain}|(?i:(?:%|\\{{1,7}}u00){code}){{{length}}})"
 
 
+def check_variable(variable: str) -> None:
+    """Raise `ConfigError` where `variable` cannot be one's name. It is not quoted: it may be the key itself."""
+    if not variable.isidentifier():
+        raise ConfigError(
+            "The setting key_env holds no variable's name; it is the name of the variable, never the key."
+        )
+
+
 def find_key(variable: str) -> Secret:
     """The key in the environment's `variable`, stripped.
 
     Raises `AuthError` where it is missing, or where it holds anything but visible ASCII: an HTTP
     library quotes the header that it refuses, so a bad key must never reach one.
     """
-    if not variable.isidentifier():
-        # It is not quoted: it may be the key itself.
-        raise ConfigError(
-            "The setting key_env holds no variable's name; it is the name of the variable, never the key."
-        )
+    check_variable(variable)
     # A traceback may show what a frame holds, so no name here stands for the bare text.
     key = Secret(os.environ.get(variable, "").strip())
     if key.is_empty:

@@ -35,8 +35,8 @@ class AgentRequest(Struct, frozen=True):
 
     @property
     def secrets(self) -> list[Secret]:
-        """All that goes along and is nobody else's to see."""
-        return [value for value in (self.key, *self.headers.values()) if isinstance(value, Secret)]
+        """All that goes along and is nobody else's to see, but for words that any text may hold."""
+        return [value for value in (self.key, *self.headers.values()) if isinstance(value, Secret) and value.is_long]
 
 
 class HTTPRequest(Struct, frozen=True):

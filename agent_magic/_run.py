@@ -89,6 +89,7 @@ class Run:
         self._begun: Decoder | None = None
         self._earlier: list[Entry] = []
         self._resumes: str | None = None
+        self._has_key_in_pieces = False
 
     @property
     def is_over(self) -> bool:
@@ -100,7 +101,13 @@ class Run:
         _LIVE[self.id] = self
         # The tape first: at exit what began last ends first, and the tapes are to see how the runs end.
         self._open_tape()
-        _loop.begin(self._read)
+        try:
+            _loop.begin(self._read)
+        except AgentMagicError as error:
+            _LIVE.pop(self.id, None)
+            if self._tape is not None:
+                self._tape.end("failed", error, self.transcript.elapsed)
+            raise
 
     def take_up(self, tape: Recording) -> None:
         """Before `start`: go on where the run on `tape` ended, in this one; all that it had comes first.
@@ -111,7 +118,7 @@ class Run:
         retried = Retried(at=0, attempt=1, retries=self._policy.retries, delay=0, reason=ended)
         heard = [msgspec.structs.replace(entry, at=0) for entry in tape.entries if not isinstance(entry, Flushed)]
         self._earlier = [*heard, Resumed(at=0), retried]
-        self._begun = guarded(self._protocol.decoder(self.ask), self.ask.secrets)
+        self._begun = guarded(self._protocol.decoder(self.ask), self.ask.secrets, self._forget)
         player = Player(self._begun, self.transcript.apply)
         for entry in self._earlier:
             player.play(entry)
@@ -173,7 +180,9 @@ class Run:
         if self._journal is None:
             return
         self._tape = Tape(self._journal, self._header(), self.ask.secrets, self._note, self.transcript.began)
-        if self._earlier:
+        if self._has_key_in_pieces:
+            self._tape.forget()
+        elif self._earlier:
             self._tape.copy(self._earlier)
 
     def _header(self) -> Header:
@@ -205,14 +214,19 @@ class Run:
         except AgentMagicError as raised:
             # Its frames held what the server sent and what was sent to it: no debugger or traceback is to show that.
             error = raised.with_traceback(None)
-        except Exception as raised:  # noqa: BLE001 (a defect must end the run too, not leave it running for ever)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as raised:  # noqa: BLE001 (a defect must end the run too, not leave it running for ever)
             error = self._defect(raised)
         finally:
             status, error = self._outcome(error)
             await self._end(status, error)
 
-    def _defect(self, raised: Exception) -> AgentMagicError:
-        said = strike_all(" ".join(f"{type(raised).__name__} {raised}".split()), self.ask.secrets)[:300].rstrip(".")
+    def _defect(self, raised: BaseException) -> AgentMagicError:
+        words = type(raised).__name__
+        with suppress(Exception):  # an error of somebody else's may not even say what it is
+            words = " ".join(f"{words} {raised}".split())
+        said = strike_all(words, self.ask.secrets)[:300].rstrip(".")
         error = ProtocolError(f"agent_magic could not read the stream of {host_of(self.ask.base_url)}: {said}.")
         told = "".join(traceback.format_exception(raised))
         if not any(secret.is_in(told) for secret in self.ask.secrets):
@@ -226,7 +240,9 @@ class Run:
         await follow(protocol, self._first_request, self._policy, self._emit, self._forget)
 
     def _forget(self) -> None:
-        """Take from the tape what the server has sent: there is a key in it, in pieces."""
+        """Keep nothing of what the server has sent, as it came: there is a key in it, in pieces."""
+        self._has_key_in_pieces = True
+        self.transcript.forget_sent()
         if self._tape is not None:
             self._tape.forget()
 

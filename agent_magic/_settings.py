@@ -41,6 +41,11 @@ class AgentConfig(Policy, frozen=True, forbid_unknown_fields=True):
     max_value: int = 30_000
     embedded: bool = False
 
+    def __repr__(self) -> str:
+        """The settings, without the headers' values."""
+        shown = {name: getattr(self, name) for name in self.__struct_fields__} | {"headers": [*self.headers]}
+        return f"AgentConfig({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
 
 def check_seconds(name: str, value: float, *, zero: bool = False) -> float:
     """`value` where it is a finite time; raises `ConfigError` for NaN, infinity and what is negative."""

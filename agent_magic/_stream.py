@@ -150,6 +150,8 @@ class _Exchange:
         elif reply.media_type == "application/json":
             for event in self._decoder.whole(await reply.whole()):
                 self._take(event)
+            if not self._ended:
+                raise ProtocolError(f"{self._host} sent a reply that is not an answer; nothing more is to come.")
         else:
             raise ProtocolError(
                 f"{self._host} answered with {reply.media_type[:80] or 'no content type'} and not with an event "
@@ -161,7 +163,8 @@ class _Exchange:
         limit = None
         match event:
             case Text() | Replace():
-                self._failures = 0
+                if event.text:
+                    self._failures = 0
                 event, limit = self._limits.admit_text(event)
                 self._is_cut = limit is not None
             case Usage():

@@ -11,6 +11,8 @@ from threading import Lock
 from time import monotonic
 from typing import Any, Literal
 
+import msgspec
+
 from agent_magic.errors import AgentError, AgentMagicError
 from agent_magic.events import (
     AgentEvent,
@@ -140,6 +142,13 @@ class Transcript:
                 self.status = status
                 self.error = error
                 self.retry_at = None
+
+    def forget_sent(self) -> None:
+        """Take from the events so far what the server sent; what it meant stays."""
+        with self._lock:
+            self.events[:] = [
+                msgspec.structs.replace(event, sent=None) if event.sent is not None else event for event in self.events
+            ]
 
     def _note_arrival(self) -> None:
         self.retry_at = None

@@ -112,8 +112,7 @@ class Tape:
 
     def forget(self) -> None:
         """Take away all that was put down, but for the first line."""
-        if not self._reel.missing:
-            self._writer.put(self._reel, FORGET)
+        self._writer.put(self._reel, FORGET)
 
     def copy(self, entries: Sequence[Entry]) -> None:
         """Put down what an earlier run had."""

@@ -81,3 +81,11 @@ def test_a_window_that_is_too_large() -> None:
     packer = zstandard.ZstdCompressor(compression_params=large).compressobj()
     with pytest.raises(DamagedError):
         unpacked("zstd", packer.compress(bytes(2**20)) + packer.flush())
+
+
+@pytest.mark.parametrize("more", range(-8, 300, 11))
+def test_more_comes_out_than_goes_in(more: int) -> None:
+    """What fits no more into a piece comes with the next, also where all of the data has been taken in."""
+    data = (b"ab" * PIECE_BYTES)[: PIECE_BYTES + more]
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    assert unpacked("deflate", packer.compress(data) + packer.flush()) == data

@@ -338,6 +338,18 @@ class TestResume:
             assert Past.find(cut.run_id).resumed().wait(10).text == TEXT
         assert len(tapes(journal_folder())) == 1
 
+    def test_a_header_stays_at_its_place(self) -> None:
+        """An agent of the same name at another place has a secret header of its own, which the run's server never sees."""
+        with ScriptedServer(says(stream_from(0, end=False))) as server:
+            text = f'[agents.a]\nprotocol = "runagent"\nbase_url = "{server.url}"\nkey_env = ""\nretries = 0\n'
+            Path("agent_magic.toml").write_text(f'{text}headers = {{ Authorization = "Bearer dummy" }}\n')
+            cut = Agent("a").begin("Why?")[0].wait(30)
+            other = text.replace(server.url, "https://example.invalid")
+            Path("agent_magic.toml").write_text(f'{other}headers = {{ Authorization = "Bearer real-secret" }}\n')
+            with pytest.raises(ConfigError, match="Authorization"):
+                Past.find(cut.run_id).resumed()
+            assert not any(b"real-secret" in request for request in server.requests)
+
     def test_after_a_kill(self, demo_url: str) -> None:
         """A process killed in mid-stream, and the same server still there: the answer is completed."""
         script = """

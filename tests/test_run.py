@@ -22,7 +22,7 @@ from agent_magic._run import Run, live_runs
 from agent_magic._stream import Policy
 from agent_magic.errors import AgentError, StreamLost
 from agent_magic.events import Done, Text
-from agent_magic.protocols.runagent import RunAgent
+from agent_magic.protocols.runagent import RunAgent, RunAgentDecoder
 from agent_magic.testing import ScriptedServer, event_stream, head, says
 
 
@@ -231,3 +231,81 @@ def test_json_of_an_answer() -> None:
         result = Agent(protocol="runagent", base_url=server.url, key_env="").ask("Why?")
     with pytest.raises(Exception, match="not JSON"):
         result.json()
+
+
+class Panicking(RunAgent):
+    """A protocol whose decoder raises `error`."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    def decoder(self, ask: AgentRequest) -> RunAgentDecoder:
+        decoder = super().decoder(ask)
+
+        def decode(_sent: object) -> list[Any]:
+            raise self._error
+
+        decoder.decode = decode  # type: ignore[method-assign, assignment]
+        return decoder
+
+
+class SpeechlessError(Exception):
+    """An error that cannot say what it is."""
+
+    def __str__(self) -> str:
+        raise ValueError
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), SpeechlessError(), type("Panic", (BaseException,), {})()])
+def test_whatever_befalls_one_run(error: BaseException) -> None:
+    """The run that it befalls has failed; the others go on, and new ones begin."""
+    with ScriptedServer(lambda connection, _request, _number: endless(other, connection)) as other:
+        going = Run(RunAgent(), AgentRequest("Why?", other.url, "demo"), Policy(), "test")
+        going.start()
+        with ScriptedServer(says(event_stream(("chunk", {"content": "a", "index": 0})))) as server:
+            for _ in range(2):
+                run = Run(Panicking(error), AgentRequest("Why?", server.url, "demo"), Policy(), "test")
+                run.start()
+                assert run.wait(30)
+                assert run.transcript.status == "failed"
+                assert type(error).__name__ in str(run.transcript.error)
+        assert not going.is_over
+        going.stop()
+        assert going.wait(30)
+        assert going.transcript.status == "stopped"
+
+
+NO_FILES = """
+import os, resource
+from agent_magic import Agent
+agent = Agent(protocol="runagent", base_url="http://127.0.0.1:1", key_env="", retries=0)
+agent.prepare("Why?")
+import agent_magic._run
+held = []
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+try:
+    while True:
+        held.append(os.open("/dev/null", os.O_RDONLY))
+except OSError:
+    pass
+for turn in range(2):
+    try:
+        print(agent.begin("Why?")[0].wait(10).error)
+    except Exception as error:
+        print(type(error).__name__, error)
+    for file in held:
+        os.close(file)
+    held = []
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits the files of a process")
+def test_no_files_left() -> None:
+    """Where the machine has no files left a run says so, and with files there again the next one begins."""
+    environment = {**os.environ, "AGENT_MAGIC_JOURNAL": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", NO_FILES], capture_output=True, text=True, timeout=60, check=False, env=environment
+    )
+    first, second = done.stdout.splitlines()
+    assert first.startswith("StreamLost The machine has nothing left to make a connection with")
+    assert second.startswith("No connection to 127.0.0.1:1 could be made")

@@ -34,9 +34,11 @@ from agent_magic._run import Run
 from agent_magic._stream import Policy
 from agent_magic._tape import read_tape
 from agent_magic._transcript import Transcript
-from agent_magic.errors import AgentMagicError
-from agent_magic.events import AgentEvent, ServerSentEvent
+from agent_magic.errors import AgentMagicError, ConfigError
+from agent_magic.events import AgentEvent, ServerSentEvent, Text
+from agent_magic.protocols import AgentProtocol
 from agent_magic.protocols.runagent import RunAgent, RunAgentDecoder
+from agent_magic.protocols.you import You
 from agent_magic.testing import Act, Certificates, Connection, ScriptedServer, event_stream, head, refuses, says
 from agent_magic.views._base import Caption
 from agent_magic.views.plain import PlainView
@@ -152,7 +154,7 @@ class Ending:
     script: Act
     status: str = "failed"
     policy: Policy = POLICY
-    protocol: RunAgent = field(default_factory=RunAgent)
+    protocol: AgentProtocol = field(default_factory=RunAgent)
     tls: bool = False
     stop: Literal["stopped", "interrupted"] | None = None
 
@@ -478,3 +480,76 @@ def test_a_terminal(asked: list[str], tmp_path: Path) -> None:
     assert "httpcore" in done.stderr + done.stdout
     assert shown(done.stdout) == []
     assert shown(done.stderr) == []
+
+
+class TestReviewed:
+    """Ways out for a key that a review found."""
+
+    def test_across_two_items(self, tmp_path: Path) -> None:
+        """A key that begins in one output item and ends in the next is one in the answer, and struck."""
+        half = len(KEY) // 2
+        deltas = [
+            (
+                "response.output_text.delta",
+                {"response": {"output_index": item, "type": "message.answer", "delta": text}},
+            )
+            for item, text in enumerate([f"Here: {KEY[:half]}", KEY[half : half + 2], f"{KEY[half + 2 :]} end."])
+        ]
+        ending = Ending(says(event_stream(*deltas, ("response.done", {"response": {}}))), "done", protocol=You())
+        with served(ending) as server:
+            run = finished(ending, server.url, tmp_path)
+        assert run.transcript.text == "Here: *** end."
+        assert [(what, shown(said)) for what, said in artefacts(run, tmp_path) if shown(said)] == []
+
+    @pytest.mark.parametrize("pieces", [("Here", ": "), ("Here: s", "ome"), ("sk", "y", "sk", "-"), ("s", "s", "s")])
+    def test_items_without_a_key_are_whole(self, pieces: tuple[str, ...]) -> None:
+        """What looks like the beginning of a key at an item's end stays in its place."""
+        guard = guarded(You().decoder(AgentRequest("Why?", "http://127.0.0.1:1", "demo")), [Secret("sk-12345678")])
+        transcript = Transcript()
+        for item, text in enumerate(pieces):
+            data = {"response": {"output_index": item, "type": "message.answer", "delta": text}}
+            for event in guard.decode(ServerSentEvent("response.output_text.delta", json.dumps(data))):
+                transcript.apply(event)
+        for event in guard.flush():
+            transcript.apply(event)
+        assert transcript.text == "".join(pieces)
+
+    def test_events_do_not_keep_the_pieces(self, tmp_path: Path) -> None:
+        """What the server sent is forgotten where it holds a key in pieces; what it meant is not."""
+        ending = ENDINGS["done, a sign a chunk"]
+        with served(ending) as server:
+            result = pickle.loads(pickle.dumps(AgentResult(finished(ending, server.url, tmp_path), {})))
+        assert [event.sent for event in result.events if event.sent is not None] == []
+        assert "".join(event.text for event in result.events if isinstance(event, Text)) == result.text
+
+    def test_a_short_key_is_a_word(self, tmp_path: Path) -> None:
+        """A placeholder such as "test" spoils neither the answer nor the tape."""
+        with ScriptedServer(says(WHOLE)) as server:
+            ask = AgentRequest("Why?", server.url, "demo", key=Secret("event"), headers={"X-Author": Secret("at")})
+            run = Run(RunAgent(), ask, Policy(), "test", tmp_path)
+            run.start()
+            assert run.wait(30)
+        (path,) = tmp_path.rglob("*.jsonl")
+        assert replay(read_tape(path), live=False).text == run.transcript.text
+
+    def test_basic_credentials(self) -> None:
+        """Of a user and a password behind Basic, the two and the password are struck out as well."""
+        secret = Secret(base64.b64encode(b"bob:hunter2hunter2").decode(), "Basic ")
+        assert secret.strike("you are bob:hunter2hunter2, password hunter2hunter2") == "you are ***, password ***"
+
+    def test_settings_do_not_print_headers(self) -> None:
+        """Neither an agent's settings nor a variable's name that is a key are quoted."""
+        assert "sk-live" not in repr(Agent("demo", headers={"Authorization": "Bearer sk-live-1"}).config)
+        Path("agent_magic.toml").write_text('[agents.a]\nprotocol = "you"\nkey_env = "sk-live-12345678"\n')
+        with pytest.raises(ConfigError) as caught:
+            Agent("a").prepare("Why?")
+        assert "sk-live" not in str(caught.value)
+
+    @pytest.mark.parametrize("proxy", ["http://bob:hunter2/x@proxy:3128", "http://bob:p#w@proxy:1"])
+    def test_a_proxy_that_is_no_url(self, proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A password in a proxy's URL is not quoted."""
+        monkeypatch.setenv("HTTPS_PROXY", proxy)
+        agent = Agent(protocol="you", base_url="https://example.invalid", key_env="", retries=0)
+        error = agent.begin("Why?")[0].wait(30).error
+        assert "proxy" in str(error)
+        assert not {"bob", "hunter2", "p#w"} & set(re.findall(r"[\w#]+", str(error)))

@@ -534,3 +534,16 @@ class TestReviewed:
         assert len(line) < 1000
         assert not set(line) & set("\x1b\x07\n")
         assert error.message == hostile
+
+
+def test_empty_text_is_no_progress() -> None:
+    """A server that sends one new but empty chunk on each connection is not asked for ever."""
+
+    def script(connection: socket.socket, _request: bytes, number: int) -> None:
+        start = [("start", {"session_id": "s"})] if number == 0 else []
+        connection.sendall(head() + event_stream(*start, ("chunk", {"content": "", "index": number})))
+
+    with ScriptedServer(script) as server:
+        run = run_against(server.url, RunAgent(), Policy(retries=2, backoff=0))
+    assert run.transcript.status == "failed"
+    assert len(server.requests) == 3

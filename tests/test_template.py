@@ -213,4 +213,4 @@ def test_a_cut_is_said_in_a_cell() -> None:
         for line in done.stderr.splitlines()
         if "done" in line and "cut in the prompt: rows: 5,185 of 20,000 items" in line
     ]
-    assert told[-1] == "30046"
+    assert told[-1] == "30047"

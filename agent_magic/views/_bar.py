@@ -26,7 +26,7 @@ class _Texts:
     """What a bar says, in models that serve one bar after the other.
 
     The box and the button are made anew for each run: a late click is for the run that it was made for, and an old
-    view shows nothing of another run.
+    view, in a page that was loaded anew and has missed the end, goes with its box some seconds later.
     """
 
     def __init__(self) -> None:
