@@ -9,24 +9,24 @@ from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
-from agent_magic._values import Table, cell_value, simple, table_of
+from agent_magic._values import Table, cell_value, is_series, simple, table_of
 
 __all__ = ["FILTERS"]
 
 
-def head(value: Any, number: int = 10) -> Any:
+def head(value: Any, n: int = 10) -> Any:
     """The first rows of a table, items of a collection, lines of a text."""
-    return _some(value, number, lambda each: each[:number], "head")
+    return _some(value, n, lambda each: each[:n], "head")
 
 
-def tail(value: Any, number: int = 10) -> Any:
+def tail(value: Any, n: int = 10) -> Any:
     """The last rows, items or lines."""
-    return _some(value, number, lambda each: each[max(0, len(each) - number) :], "tail")
+    return _some(value, n, lambda each: each[max(0, len(each) - n) :], "tail")
 
 
 def _some(value: Any, number: int, part: Callable[[Any], Any], method: str) -> Any:
-    if number < 0:
-        raise ValueError(f"{method} takes a number from 0 up, not {number}")
+    if not isinstance(number, int) or number < 0:
+        raise ValueError(f"{method} takes a whole number from 0 up, not {number!r}")
     if isinstance(value, str):
         return "\n".join(part(value.splitlines()))
     if table_of(value) is not None:
@@ -40,7 +40,11 @@ def _some(value: Any, number: int, part: Callable[[Any], Any], method: str) -> A
 
 def as_csv(value: Any) -> str:
     """A table, or a list of rows or records, as CSV with a header (RFC 4180, but for line ends of one character)."""
-    table = table_of(value) or _of_rows(list(value))
+    table = table_of(value)
+    if table is None:
+        if isinstance(value, Mapping | str):
+            raise ValueError(f"csv takes a table or a list of rows, not a {type(value).__name__}")
+        table = _of_rows(list(value))
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     if table.columns:
@@ -69,7 +73,7 @@ def schema(value: Any) -> str:
     """A table's columns with their types, one a line."""
     if table_of(value) is None:
         raise ValueError("schema takes a table")
-    frame = value.to_frame() if hasattr(value, "to_frame") and hasattr(value, "dtype") else value
+    frame = value.to_frame() if is_series(value) else value
     return "\n".join(f"{name}: {kind}" for name, kind in zip(frame.columns, map(str, frame.dtypes), strict=True))
 
 

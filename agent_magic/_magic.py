@@ -105,7 +105,16 @@ class _Question:
     def _fill(self, budget: int) -> Filled:
         from agent_magic._template import Filled, fill
 
-        return Filled(self._text) if self._options.raw else fill(self._text, self._shell.user_ns, budget)
+        if self._options.raw:
+            return Filled(self._text)
+        # What IPython puts among a person's names reads files and runs commands: no prompt needs it.
+        hidden = self._shell.user_ns_hidden
+        names = {
+            name: value
+            for name, value in self._shell.user_ns.items()
+            if not (callable(value) and hidden.get(name) is value)
+        }
+        return fill(self._text, names, budget)
 
     def _view(self, run: Run, agent: Agent, caption: Caption, *, awaited: bool) -> View:
         if self._options.quiet:

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-__all__ = ["Shown", "Table", "cell_value", "shown", "simple", "table_of"]
+__all__ = ["Shown", "Table", "cell_value", "is_series", "shown", "simple", "table_of"]
 
 
 class Shown(Struct, frozen=True):
@@ -39,10 +39,9 @@ def shown(value: Any, budget: int) -> Shown:
     if isinstance(value, str):
         return _text(value, f"text of length {len(value):,}", budget)
     if (table := table_of(value)) is not None:
-        what = f"table of shape ({table.length}, {len(table.columns)})"
-        head = [_row(table.columns), _row(["---"] * len(table.columns))]
-        kept = _fitting(map(_row, table.rows), budget - sum(map(len, head)))
-        return _cut("\n".join([*head, *kept]), len(kept), table.length, "rows", what)
+        return _markdown(table, budget)
+    if callable(value):
+        raise TypeError(f"{getattr(value, '__name__', 'it')} is a function, and not what it returns; call it with ()")
     if _is_array(value):
         what = f"array of shape {tuple(value.shape)}, {value.dtype}"
         return _collected(value, len(value), "[]", what, budget)
@@ -61,6 +60,19 @@ def _text(said: str, what: str, budget: int) -> Shown:
         return Shown(said, what)
     cut = f"{budget:,} of {len(said):,} characters"
     return Shown(f"{said[:budget]}\n… ({cut})", what, cut)
+
+
+def _markdown(table: Table, budget: int) -> Shown:
+    """Whole rows; of a table whose very head would be too long, its first columns."""
+    what = f"table of shape ({table.length}, {len(table.columns)})"
+    width = len(_fitting(map(_cell, table.columns), budget // 8)) if table.columns else 0
+    head = [_row(table.columns[:width]), _row(["---"] * width)]
+    kept = _fitting((_row(row[:width]) for row in table.rows), budget - sum(map(len, head)))
+    said = "\n".join([*head, *kept])
+    if width == len(table.columns):
+        return _cut(said, len(kept), table.length, "rows", what)
+    cut = f"{width:,} of {len(table.columns):,} columns, {len(kept):,} of {table.length:,} rows"
+    return Shown(f"{said}\n… ({cut})", what, cut)
 
 
 def _collected(items: Iterable[Any], length: int, brackets: str, what: str, budget: int) -> Shown:
@@ -106,8 +118,21 @@ def simple(value: Any) -> Any:
     """`value` made of what JSON is made of: a table as its records, a NumPy scalar as Python's, the rest as text."""
     table = None if isinstance(value, str) else table_of(value)
     if table is not None:
-        return [dict(zip(table.columns, map(cell_value, row), strict=True)) for row in table.rows]
-    return msgspec.to_builtins(value, enc_hook=_foreign, str_keys=True)
+        value = [dict(zip(table.columns, map(cell_value, row), strict=True)) for row in table.rows]
+    return _without_nan(msgspec.to_builtins(value, enc_hook=_foreign, str_keys=True))
+
+
+def _without_nan(value: Any) -> Any:
+    """JSON has no word for it; a table says null, too."""
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case dict():
+            return {name: _without_nan(each) for name, each in value.items()}
+        case list() | tuple():
+            return [_without_nan(each) for each in value]
+        case _:
+            return value
 
 
 def _foreign(value: Any) -> Any:
@@ -128,13 +153,18 @@ def _has_fields(value: Any) -> bool:
     return not isinstance(value, type) and (hasattr(value, "__dataclass_fields__") or isinstance(value, Struct))
 
 
+def is_series(value: Any) -> bool:
+    """Whether `value` is one column of pandas or polars; an index of pandas is an array."""
+    return hasattr(value, "to_frame") and (hasattr(value, "iloc") or hasattr(value, "alias"))
+
+
 def table_of(value: Any) -> Table | None:
     """`value` as a table, where it is a frame or a series of pandas or polars."""
     if isinstance(value, type):
         return None
-    if hasattr(value, "to_frame") and hasattr(value, "dtype"):  # a series
+    if is_series(value):
         name = value.name if value.name not in {None, ""} else "value"
-        return table_of(value.to_frame(name=name) if hasattr(value, "index") else value.alias(str(name)).to_frame())
+        return table_of(value.alias(str(name)).to_frame() if hasattr(value, "alias") else value.to_frame(name=name))
     if hasattr(value, "itertuples") and hasattr(value, "columns"):
         return _pandas(value)
     if hasattr(value, "iter_rows") and hasattr(value, "columns"):

@@ -146,6 +146,38 @@ class TestCuts:
         ]
 
 
+class TestTried:
+    """What somebody new to it tried."""
+
+    def test_a_wide_frame(self) -> None:
+        """Of a frame whose very head is beyond the budget, the first columns are kept, with their rows."""
+        filled = fill("{{ df }}", {"df": pandas.DataFrame([range(20_000)] * 3)}, 1000)
+        assert filled.cuts() == ["df: 33 of 20,000 columns, 3 of 3 rows"]
+        assert len(filled.text) < 1100
+        assert filled.text.splitlines()[2].startswith("| 0 | 1 | 2 |")
+
+    def test_an_index(self) -> None:
+        """An index by itself is a list."""
+        frame = pandas.DataFrame({"a": [1, 2]})
+        assert put(frame, "value.columns") == '["a"]'
+        assert put(frame, "value.index") == "[0, 1]"
+
+    def test_what_json_has_no_word_for(self) -> None:
+        """Times are text, and what is no number is null, wherever it stands."""
+        frame = pandas.DataFrame({"when": [pandas.Timestamp("2026-01-02"), None], "n": [float("nan"), 1.5]})
+        assert json.loads(put(frame, "value | json")) == [
+            {"when": "2026-01-02 00:00:00", "n": None},
+            {"when": None, "n": 1.5},
+        ]
+        assert put(numpy.array([[1.0, float("nan")]])) == "[[1.0, null]]"
+
+    @pytest.mark.parametrize("expression", ["value.head", "value | csv | head('3')", "{'a': 1} | csv", "len"])
+    def test_half_a_call(self, expression: str) -> None:
+        """A function that was not called, a number that is none: one sentence, and nothing is sent."""
+        with pytest.raises(PromptError, match=r"function|whole number|list of rows"):
+            put(pandas.DataFrame({"a": [1]}), expression)
+
+
 class TestFilters:
     """Ways to put in less, or in another form."""
 
@@ -199,6 +231,8 @@ for cell in (
     "print(len(_agent.prompt))",
 ):
     shell.run_cell(cell).raise_error()
+for name in ("open", "get_ipython"):
+    print(shell.run_cell("%%agent --dry-run\\n{{ " + name + "('x') }}").error_in_exec)
 """
 
 
@@ -213,4 +247,6 @@ def test_a_cut_is_said_in_a_cell() -> None:
         for line in done.stderr.splitlines()
         if "done" in line and "cut in the prompt: rows: 5,185 of 20,000 items" in line
     ]
-    assert told[-1] == "30047"
+    assert "30047" in told
+    for name in ("open", "get_ipython"):
+        assert [said for said in told if said.startswith(f"Line 1 of the prompt uses {name!r}")]
