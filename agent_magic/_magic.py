@@ -60,7 +60,7 @@ class AgentMagics(Magics):
     def agent(self, line: str, cell: str | None = None) -> object:
         """Ask an agent (``%%agent``), or look after the agents (``%agent``)."""
         if cell is None:
-            return manage(line, self._ip.user_ns)
+            return manage(line, self._ip)
         awaited, line = self.cells.split(line)
         question = _Question(self._ip, parse_options(line), self.cells.typed_body(line, cell))
         return question.answer(awaited=awaited)

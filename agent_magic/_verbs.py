@@ -1,87 +1,106 @@
-"""What stands behind ``%agent``: one object that shows itself, or a sentence."""
+"""What stands behind ``%agent``: one object that shows itself, or a sentence.
+
+A verb is one entry of `VERBS`: its forms for the help, and a function that takes the words behind it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, NamedTuple
 
 from agent_magic.errors import ConfigError
 
-__all__ = ["manage", "verbs_text"]
+__all__ = ["VERBS", "manage", "verbs_text"]
 
-FORMS = {
-    "stop": ("stop [all]", "end the newest run, or all"),
-    "history": ("history [N]", "the last N runs of all kernels (20), as a list of results"),
-    "recover": ("recover [RUN] [--resume]", "the result of a run, by default of the last that was cut off; or go on"),
-}
 HISTORY_LENGTH = 20
 
 
-def manage(line: str, names: dict[str, Any]) -> object:
-    """Do what `line`, the words behind ``%agent``, says; a recovered result is bound to `_agent` in `names`.
+class _Refused(Exception):
+    """The words behind a verb are none of its forms."""
+
+
+class Verb(NamedTuple):
+    """`form` and `meaning` for people; `do` takes the words behind the verb, and the shell."""
+
+    form: str
+    meaning: str
+    do: Callable[[Sequence[str], Any], object]
+
+
+def manage(line: str, shell: Any) -> object:
+    """Do what `line`, the words behind ``%agent`` in `shell`, says.
 
     Raises `ConfigError` with the nearest right words.
     """
     words = line.split()
-    match words:
-        case []:
-            from agent_magic._overview import Overview
+    if not words:
+        from agent_magic._overview import Overview
 
-            return Overview()
-        case ["stop"] | ["stop", "all"]:
-            _stop(everything=len(words) == 2)
-            return None
-        case ["history"]:
-            return _history(HISTORY_LENGTH)
-        case ["history", number] if number.isascii() and number.isdigit() and int(number[:9]) > 0:
-            return _history(int(number[:9]))
-        case ["recover", *rest]:
-            return _recover(rest, names)
-        case _:
-            raise _refusal(words)
+        return Overview()
+    verb = VERBS.get(words[0])
+    if verb is None:
+        raise _refusal(words)
+    try:
+        return verb.do(words[1:], shell)
+    except _Refused:
+        raise _refusal(words) from None
 
 
 def verbs_text() -> str:
     """The verbs as ``%agent?`` shows them."""
     lines = ["%agent: the agents, the default one, what is running"]
-    return "\n".join([*lines, *(f"%agent {form}: {meaning}" for form, meaning in FORMS.values())])
+    return "\n".join([*lines, *(f"%agent {verb.form}: {verb.meaning}" for verb in VERBS.values())])
 
 
 def _refusal(words: Sequence[str]) -> ConfigError:
     verb = words[0]
-    near = [verb] if verb in FORMS else get_close_matches(verb, FORMS, n=1)
-    forms = [f"%agent {form}" for form, _ in FORMS.values()]
-    hint = f"did you mean %agent {FORMS[near[0]][0]}?" if near else f"there are: %agent, {', '.join(forms)}."
+    near = [verb] if verb in VERBS else get_close_matches(verb, VERBS, n=1)
+    forms = [f"%agent {verb.form}" for verb in VERBS.values()]
+    hint = f"did you mean %agent {VERBS[near[0]].form}?" if near else f"there are: %agent, {', '.join(forms)}."
     return ConfigError(f"There is no `%agent {' '.join(words)}`; {hint}")
 
 
-def _stop(*, everything: bool) -> None:
+def _stop(words: Sequence[str], _shell: Any) -> None:
     from agent_magic._run import live_runs
 
+    if words not in ([], ["all"]):
+        raise _Refused
     runs = live_runs()
-    for run in runs if everything else runs[-1:]:
+    for run in runs if words else runs[-1:]:
         run.stop()
     if not runs:
         print("No agent is running.")  # noqa: T201 (what the person asked for)
 
 
-def _history(number: int) -> object:
+def _history(words: Sequence[str], _shell: Any) -> object:
     from agent_magic._history import History
 
-    return History.newest(number)
+    number = words[0] if words else str(HISTORY_LENGTH)
+    if len(words) > 1 or not (number.isascii() and number.isdigit() and int(number[:9]) > 0):
+        raise _Refused
+    return History.newest(int(number[:9]))
 
 
-def _recover(rest: Sequence[str], names: dict[str, Any]) -> object:
+def _recover(words: Sequence[str], shell: Any) -> object:
     from agent_magic._history import Past
 
-    options = [word for word in rest if word.startswith("-")]
-    runs = [word for word in rest if not word.startswith("-")]
+    options = [word for word in words if word.startswith("-")]
+    runs = [word for word in words if not word.startswith("-")]
     if len(runs) > 1 or options not in ([], ["--resume"]):
-        raise _refusal(["recover", *rest])
+        raise _Refused
     past = Past.find(runs[0]) if runs else Past.newest_cut_off()
     if past is None:
         print("No run was cut off: every run that was written down has ended or is still going.")  # noqa: T201
         return None
-    result = names["_agent"] = past.resumed() if options else past.result()
+    result = shell.user_ns["_agent"] = past.resumed() if options else past.result()
     return result
+
+
+VERBS = {
+    "stop": Verb("stop [all]", "end the newest run, or all", _stop),
+    "history": Verb("history [N]", "the last N runs of all kernels (20), as a list of results", _history),
+    "recover": Verb(
+        "recover [RUN] [--resume]", "the result of a run, by default of the last that was cut off; or go on", _recover
+    ),
+}
