@@ -10,6 +10,7 @@ import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from agent_magic._history import History, Past
 from agent_magic._journal import journal_folder, run_of, tapes
 from agent_magic._result import AgentResult
 from agent_magic._tape import read_tape
-from agent_magic._verbs import manage, verbs_text
+from agent_magic._verbs import VERBS, manage, verbs_text
 from agent_magic._writer import flush_tapes
 from agent_magic.errors import AuthError, ConfigError, StreamLost
 from agent_magic.testing import ScriptedServer, event_stream, head, says
@@ -386,24 +387,24 @@ class TestVerbs:
         with ScriptedServer(says(stream_from(0))) as server:
             for _ in range(22):
                 ask(server.url)
-        lists = [manage(line, {}) for line in ("history", "history 3", "history 999")]
+        lists = [manage(line, SimpleNamespace(user_ns={})) for line in ("history", "history 3", "history 999")]
         assert [len(found) for found in lists if isinstance(found, History)] == [20, 3, 22]
 
     def test_recover(self, capsys: pytest.CaptureFixture[str]) -> None:
         """A result is given and bound; where no run was cut off, a sentence says so and nothing is bound."""
         names: dict[str, Any] = {}
-        assert manage("recover", names) is None
+        assert manage("recover", SimpleNamespace(user_ns=names)) is None
         assert "No run was cut off" in capsys.readouterr().out
         with ScriptedServer(resuming([])) as server:
             run = ask(server.url).run_id
-            assert manage("recover --resume", names) is None
+            assert manage("recover --resume", SimpleNamespace(user_ns=names)) is None
             assert names == {}
-            found = manage(f"recover {run}", names)
+            found = manage(f"recover {run}", SimpleNamespace(user_ns=names))
             assert isinstance(found, AgentResult)
             assert (names, found.text) == ({"_agent": found}, TEXT)
             for line in (f"recover {run} --resume", f"recover --resume {run[:6]}", "recover --resume"):
                 cut_tape(run, 6)
-                resumed = manage(line, names)
+                resumed = manage(line, SimpleNamespace(user_ns=names))
                 assert isinstance(resumed, AgentResult)
                 assert names["_agent"] is resumed
                 assert resumed.wait(10).text == TEXT
@@ -420,13 +421,13 @@ class TestVerbs:
             ("recover --resum", "did you mean %agent recover [RUN] [--resume]?"),
             ("recover a b", "did you mean %agent recover [RUN] [--resume]?"),
             ("stop al", "did you mean %agent stop [all]?"),
-            ("fly", "there are: %agent, %agent stop [all], %agent history [N], %agent recover [RUN] [--resume]."),
+            ("fly", f"there are: %agent, {', '.join(f'%agent {verb.form}' for verb in VERBS.values())}."),
         ],
     )
     def test_mistakes(self, line: str, words: str) -> None:
         """A wrong word gets the nearest right one."""
         with pytest.raises(ConfigError) as caught:
-            manage(line, {})
+            manage(line, SimpleNamespace(user_ns={}))
         assert str(caught.value) == f"There is no `%agent {line}`; {words}"
 
     def test_the_help_names_them(self) -> None:
