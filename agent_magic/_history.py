@@ -14,6 +14,7 @@ from agent_magic._config import keeps_journal, load_settings
 from agent_magic._deck import replay
 from agent_magic._journal import is_live, journal_folder, run_of, tapes
 from agent_magic._keys import Secret, find_key
+from agent_magic._listing import html_table, text_table
 from agent_magic._result import AgentResult
 from agent_magic._run import Run, live_runs
 from agent_magic._stream import Policy
@@ -106,14 +107,13 @@ class Past:
         return "running" if self.is_live else "cut off"
 
     def row(self) -> tuple[str, ...]:
-        """What stands under `COLUMNS`; control characters are shown and not obeyed."""
+        """What stands under `COLUMNS`."""
         began = self.header.started.astimezone()
         seconds = "" if self.outcome is None else f"{self.outcome.at:.1f}"
         prompt = " ".join(self.header.question.prompt.split())
         if len(prompt) > PROMPT_LENGTH:
             prompt = f"{prompt[: PROMPT_LENGTH - 1]}…"
-        cells = (f"{began:%Y-%m-%d %H:%M:%S}", self.header.run, self.header.agent, self.status, seconds, prompt)
-        return tuple(visible(cell) for cell in cells)
+        return (f"{began:%Y-%m-%d %H:%M:%S}", self.header.run, self.header.agent, self.status, seconds, prompt)
 
 
 def _headers(header: Header) -> dict[str, str | Secret]:
@@ -148,7 +148,7 @@ class _Unreadable:
         raise self._error
 
     def row(self) -> tuple[str, ...]:
-        return ("", visible(run_of(self._path)), "", "unreadable", "", visible(str(self._error)))
+        return ("", run_of(self._path), "", "unreadable", "", str(self._error))
 
 
 class History(Sequence[AgentResult]):
@@ -180,18 +180,10 @@ class History(Sequence[AgentResult]):
         return self._results[place]
 
     def __repr__(self) -> str:
-        if not self._pasts:
-            return _nothing()
-        rows = [COLUMNS, *self._rows()]
-        widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS) - 1)]
-        return "\n".join("  ".join([*map(str.ljust, row[:-1], widths), row[-1]]) for row in rows)
+        return text_table(COLUMNS, self._rows()) if self._pasts else _nothing()
 
     def _repr_html_(self) -> str:
-        if not self._pasts:
-            return f"<p>{escape(_nothing())}</p>"
-        head = "".join(f"<th style='text-align: left'>{name}</th>" for name in COLUMNS)
-        rows = ("".join(f"<td style='text-align: left'>{escape(cell)}</td>" for cell in row) for row in self._rows())
-        return f"<table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
+        return html_table(COLUMNS, self._rows()) if self._pasts else f"<p>{escape(_nothing())}</p>"
 
     def _rows(self) -> Iterator[tuple[str, ...]]:
         return (past.row() for past in self._pasts)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from html import escape
 
 from agent_magic._config import load_settings
+from agent_magic._listing import html_table
 from agent_magic._request import host_of
 from agent_magic._run import live_runs
 from agent_magic.protocols import get_protocol
 
 __all__ = ["Overview"]
+
+COLUMNS = ("agent", "protocol", "asks", "at")
 
 
 class Overview:
@@ -41,13 +44,10 @@ class Overview:
         return "\n".join([*lines, *running])
 
     def _repr_html_(self) -> str:
-        cells = "".join(
-            "<tr>" + "".join(f"<td style='text-align: left'>{escape(cell)}</td>" for cell in self._cells(row)) + "</tr>"
-            for row in self.rows
-        )
-        head = "".join(f"<th style='text-align: left'>{name}</th>" for name in ("agent", "protocol", "asks", "at"))
         running = escape("; ".join(self.running) or "nothing is running")
-        return f"<table><tr>{head}</tr>{cells}</table><p>Running: {running}</p>"
+        return (
+            f"{html_table(('agent', 'protocol', 'asks', 'at'), map(self._cells, self.rows))}<p>Running: {running}</p>"
+        )
 
     def _cells(self, row: tuple[str, str, str, str]) -> tuple[str, ...]:
         name, *rest = row

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import pickle
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Generator
@@ -20,11 +21,14 @@ from agent_magic.errors import AgentMagicError, PromptError
 from agent_magic.events import AgentEvent, Artifact, Source, ToolCall, ToolResult, Usage
 from agent_magic.protocols import read_json
 from agent_magic.views._markdown import fences, inert, table_rows
+from agent_magic.views._sources import sources_as_markdown, unique_sources
 
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["AgentResult", "Code"]
+__all__ = ["AgentResult", "Code", "as_cell"]
+
+SHELLS = frozenset({"bash", "sh", "shell", "zsh"})
 
 
 class Code(Struct, frozen=True):
@@ -32,6 +36,12 @@ class Code(Struct, frozen=True):
 
     language: str
     source: str
+
+
+def as_cell(code: Code) -> str:
+    """`code` as a cell that runs it: what is meant for a shell goes to one."""
+    source = code.source.removesuffix("\n")
+    return f"%%bash\n{source}" if code.language.lower() in SHELLS else source
 
 
 def _parsed(text: str) -> list[Any]:
@@ -73,6 +83,29 @@ class AgentResult:
             _price=msgspec.convert(header.policy.get("price"), Price | None),
         )
         return result
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both are of one run, and know the same of it: a result equals its copies and its pickles."""
+        if not isinstance(other, AgentResult):
+            return NotImplemented
+        return (self.run_id, self.status, self.text) == (other.run_id, other.status, other.text)
+
+    def __hash__(self) -> int:
+        return hash(self.run_id)
+
+    def __copy__(self) -> Self:
+        """Another result of the same run, which grows with it while it goes on."""
+        twin = self.__class__.__new__(self.__class__)
+        twin.__dict__.update(self.__dict__)
+        return twin
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """The same with nothing shared, but of a run that goes on, of which there is one only."""
+        if self.status == "running":
+            return copy.copy(self)
+        twin = self.__class__.__new__(self.__class__)
+        twin.__dict__.update(copy.deepcopy(self.__getstate__(), memo))
+        return twin
 
     def __getstate__(self) -> dict[str, Any]:
         if self.status == "running":
@@ -236,4 +269,5 @@ class AgentResult:
         return f"<AgentResult {self.agent} {self.status} {len(self.text):,} characters: {words!r}>"
 
     def _repr_markdown_(self) -> str:
-        return inert(self.text)
+        listed = sources_as_markdown(unique_sources(self._transcript.sources))
+        return "\n\n".join(filter(None, [inert(self.text), listed]))

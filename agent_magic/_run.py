@@ -19,7 +19,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event, Lock
-from typing import Literal
+from typing import Literal, NamedTuple
 from uuid import uuid4
 
 import anyio
@@ -30,21 +30,23 @@ from agent_magic._connection import check_request
 from agent_magic._deck import Call, Player, Taped
 from agent_magic._echo import guarded
 from agent_magic._keys import strike_all
+from agent_magic._policy import Price
 from agent_magic._request import AgentRequest, host_of
 from agent_magic._stream import Policy, follow
 from agent_magic._tape import VERSION, Entry, Flushed, Header, Question, Recording, Resumed, Retried
 from agent_magic._transcript import Status, Transcript
 from agent_magic._writer import Tape
 from agent_magic.errors import AgentMagicError, ConfigError, ProtocolError
-from agent_magic.events import AgentEvent, Connected, Connecting, Notice, Retrying
+from agent_magic.events import AgentEvent, Connected, Connecting, Notice, Retrying, Usage
 from agent_magic.protocols import AgentProtocol, Decoder
 
-__all__ = ["Run", "live_runs"]
+__all__ = ["Run", "Spent", "live_runs", "spent"]
 
 Ending = Literal["stopped", "interrupted"]
 
 _FROM_CONNECTION = (Connecting, Connected, Retrying)
 _LIVE: dict[str, Run] = {}
+_SPENT: list[Spent] = []
 
 
 def live_runs() -> list[Run]:
@@ -52,13 +54,29 @@ def live_runs() -> list[Run]:
     return list(_LIVE.values())
 
 
+def spent() -> list[Spent]:
+    """What each run of this process that has ended took."""
+    return list(_SPENT)
+
+
 def _forget_parent() -> None:
     """In a forked child: the runs are the parent's."""
     _LIVE.clear()
+    _SPENT.clear()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_parent)
+
+
+class Spent(NamedTuple):
+    """What one run took."""
+
+    agent: str
+    status: Status
+    usage: Usage
+    seconds: float
+    price: Price | None
 
 
 class Run:
@@ -106,7 +124,7 @@ class Run:
         except AgentMagicError as error:
             _LIVE.pop(self.id, None)
             if self._tape is not None:
-                self._tape.end("failed", error, self.transcript.elapsed)
+                self._tape.end("failed", error, self.transcript.elapsed, self.transcript.usage)
             raise
 
     def take_up(self, tape: Recording) -> None:
@@ -260,10 +278,11 @@ class Run:
         elapsed = self.transcript.elapsed
         try:
             if self._tape is not None:
-                self._tape.end(status, error, elapsed)
+                self._tape.end(status, error, elapsed, self.transcript.usage)
                 await self._tape.written()
         finally:  # also when the loop is being shut down, and nothing is waited for
             self.transcript.close(status, error, elapsed)
+            _SPENT.append(Spent(self.agent, status, self.transcript.usage, elapsed, self.price))
             _LIVE.pop(self.id, None)
             self._over.set()
             self._wake()

@@ -26,6 +26,7 @@ from agent_magic._keys import Secret, strike_all
 from agent_magic._request import AgentRequest
 from agent_magic._transcript import Status
 from agent_magic.errors import AgentMagicError, ConfigError
+from agent_magic.events import Usage
 
 __all__ = [
     "VERSION",
@@ -185,12 +186,22 @@ class Fault(Struct, frozen=True, omit_defaults=True):
 
 
 class Outcome(_Line, frozen=True, tag="outcome"):
-    """The last line. `missing` says why the lines before it are not all there were."""
+    """The last line. `missing` says why the lines before it are not all there were.
+
+    What was used stands on it once more, so that it is known without the lines before it.
+    """
 
     at: float
     status: Status
     error: Fault | None = None
     missing: str = ""
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    total_tokens: int | None = None
+
+    def usage(self) -> Usage:
+        """The tokens, as far as the server told them."""
+        return Usage(input_tokens=self.input_tokens, output_tokens=self.output_tokens, total_tokens=self.total_tokens)
 
 
 Entry = Dialled | Opened | Retried | Refused | Heard | Replied | Resumed | Flushed

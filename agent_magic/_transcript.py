@@ -162,7 +162,7 @@ class Transcript:
             case Replace():
                 self._replace(event)
             case Usage():
-                self.usage = event
+                self.usage = msgspec.structs.replace(event, sent=None)
             case Started():
                 self.session_id = event.session_id or self.session_id
                 self.run_id = event.run_id or self.run_id

@@ -97,10 +97,36 @@ def _recover(words: Sequence[str], shell: Any) -> object:
     return result
 
 
+def _usage(words: Sequence[str], _shell: Any) -> object:
+    from agent_magic._tally import tally
+
+    if words:
+        raise _Refused
+    return tally()
+
+
+def _code(words: Sequence[str], shell: Any) -> None:
+    from agent_magic._result import AgentResult, as_cell
+
+    answer = shell.user_ns.get("_agent")
+    blocks = answer.code if isinstance(answer, AgentResult) else []
+    if len(words) > 1 or not all(word.isascii() and word.isdigit() for word in words):
+        raise _Refused
+    if not blocks:
+        raise ConfigError("There is no block of code to take: the last answer has none.")
+    number = int(words[0][:9]) if words else 1
+    if not 1 <= number <= len(blocks) or (not words and len(blocks) > 1):
+        said = ", ".join(f"{place} {block.language or 'without a language'}" for place, block in enumerate(blocks, 1))
+        raise ConfigError(f"Which block is it to be? The last answer has: {said}. Write %agent code N.")
+    shell.set_next_input(as_cell(blocks[number - 1]))
+
+
 VERBS = {
     "stop": Verb("stop [all]", "end the newest run, or all", _stop),
     "history": Verb("history [N]", "the last N runs of all kernels (20), as a list of results", _history),
     "recover": Verb(
         "recover [RUN] [--resume]", "the result of a run, by default of the last that was cut off; or go on", _recover
     ),
+    "code": Verb("code [N]", "put block N of the last answer into a new cell", _code),
+    "usage": Verb("usage", "runs, tokens, seconds and cost by agent, of this kernel and of the history", _usage),
 }

@@ -28,7 +28,7 @@ from agent_magic._reel import FORGET, Item, Reel
 from agent_magic._tape import Entry, Fault, Header, Outcome, microseconds
 from agent_magic._transcript import Status
 from agent_magic.errors import AgentMagicError
-from agent_magic.events import ServerSentEvent
+from agent_magic.events import ServerSentEvent, Usage
 
 __all__ = ["Tape", "flush_tapes"]
 
@@ -118,12 +118,18 @@ class Tape:
         """Put down what an earlier run had."""
         self._writer.put(self._reel, list(entries))
 
-    def end(self, status: Status, error: AgentMagicError | None, elapsed: float) -> None:
+    def end(self, status: Status, error: AgentMagicError | None, elapsed: float, usage: Usage) -> None:
         """Put down the outcome."""
-        fault = None if error is None else Fault.of(error)
-        self._writer.put(
-            self._reel, Outcome(at=microseconds(elapsed), status=status, error=fault, missing=self._left_out)
+        outcome = Outcome(
+            at=microseconds(elapsed),
+            status=status,
+            error=None if error is None else Fault.of(error),
+            missing=self._left_out,
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+            total_tokens=usage.total_tokens,
         )
+        self._writer.put(self._reel, outcome)
 
     async def written(self) -> None:
         """Wait until all of it is on disk, a moment at most; where that is not enough, say so."""

@@ -10,6 +10,7 @@ from agent_magic._run import Run
 from agent_magic._transcript import Transcript
 from agent_magic.errors import visible
 from agent_magic.events import Source
+from agent_magic.views._sources import unique_sources
 
 __all__ = ["Caption", "View", "counted", "visible"]
 
@@ -90,7 +91,7 @@ class Caption:
 
     def sources(self) -> list[Source]:
         """The sources in the order in which they came, each address once."""
-        return list({source.url: source for source in self._transcript.sources}.values())
+        return unique_sources(self._transcript.sources)
 
     def ending(self) -> list[str]:
         """The line at the end and the sources, as lines of text."""
