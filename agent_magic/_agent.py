@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec import Struct, structs
 
 from agent_magic._config import AgentConfig, check_values, keeps_journal, load_settings
 from agent_magic._connection import check_request
 from agent_magic._journal import journal_folder
 from agent_magic._keys import Secret, check_variable, find_key
 from agent_magic._policy import Policy
-from agent_magic._request import AgentRequest, HTTPRequest, check_base_url
+from agent_magic._request import AgentRequest, HTTPRequest, Said, check_base_url
 from agent_magic._result import AgentResult
 from agent_magic._run import Run
+from agent_magic._taping import Taping, address_of, find_tape, tape_mode, tape_path
 from agent_magic._trust import Destination, Trust, origin_of
 from agent_magic.errors import ConfigError, PromptError
 from agent_magic.events import AgentEvent
-from agent_magic.protocols import get_protocol
+from agent_magic.protocols import Keeper, get_protocol
 
-__all__ = ["Agent"]
+__all__ = ["Agent", "Earlier"]
 
+
+class Earlier(Struct, frozen=True):
+    """What was said before in a conversation: its name on the server, and the turns as they are known here."""
+
+    session_id: str | None = None
+    said: Sequence[Said] = ()
+
+
+ALONE = Earlier()
 SECRET_HEADER = re.compile("auth(?!or$)|key|token|secret|cookie|passw|jwt|credential|session|signature", re.IGNORECASE)
 
 
@@ -52,46 +63,87 @@ class Agent:
     def __repr__(self) -> str:
         return f"Agent({self.name!r})"
 
-    def prepare(self, prompt: str, parameters: dict[str, Any] | None = None) -> AgentRequest:
+    @property
+    def conversations(self) -> Keeper:
+        """Who remembers what was said before: the "server", the "client", or "nobody"."""
+        return self._protocol.conversations
+
+    def prepare(self, prompt: str, parameters: dict[str, Any] | None = None, earlier: Earlier = ALONE) -> AgentRequest:
         """The request for `prompt`, with everything checked that can be before it is sent.
 
         Raises `PromptError`, `ConfigError` and `AuthError`.
         """
-        if not prompt.strip():
-            raise PromptError("The prompt is blank; write the question below the %%agent line.")
-        config = self.config
+        question = self._question(prompt, parameters, earlier)
         base_url = check_base_url(self._base_url())
         if variable := self._key_variable():
             check_variable(variable)
         self._check_trust(base_url)
-        ask = AgentRequest(
-            prompt=prompt,
+        ask = structs.replace(
+            question,
             base_url=base_url,
-            agent=config.agent,
-            parameters={**config.parameters, **(parameters or {})},
             headers=self.headers(),
             key=find_key(variable) if variable else None,
             key_env=variable,
-            auth=config.auth,
+            auth=self.config.auth,
         )
         check_request(self._protocol.request(ask), self._policy())
         return ask
+
+    def _question(self, prompt: str, parameters: dict[str, Any] | None, earlier: Earlier) -> AgentRequest:
+        """What is asked, without where and with which key. Raises `PromptError` and `ConfigError`."""
+        if not prompt.strip():
+            raise PromptError("The prompt is blank; write the question below the %%agent line.")
+        config = self.config
+        if config.system is not None and not self._protocol.has_system:
+            raise ConfigError(
+                f"The agent {self.name!r} has a system text, and its protocol, {config.protocol}, has no place for "
+                "one; take `system` out of its settings, and write it into the prompt."
+            )
+        return AgentRequest(
+            prompt=prompt,
+            base_url="",
+            agent=config.agent,
+            parameters={**config.parameters, **(parameters or {})},
+            session_id=earlier.session_id,
+            system=config.system,
+            said=earlier.said if self.conversations == "client" else (),
+        )
 
     def headers(self) -> dict[str, str | Secret]:
         """The headers that the settings name; a value that its name calls a secret is one."""
         return {name: _guarded(name, value) for name, value in self.config.headers.items()}
 
-    def request(self, prompt: str, parameters: dict[str, Any] | None = None) -> HTTPRequest:
+    def request(self, prompt: str, parameters: dict[str, Any] | None = None, earlier: Earlier = ALONE) -> HTTPRequest:
         """What would be sent for `prompt`; the key in it prints as ``***``."""
-        return self._protocol.request(self.prepare(prompt, parameters))
+        return self._protocol.request(self.prepare(prompt, parameters, earlier))
 
-    def begin(self, prompt: str, parameters: dict[str, Any] | None = None) -> tuple[AgentResult, Run]:
-        """Begin to ask; returns at once with the growing result."""
-        ask = self.prepare(prompt, parameters)
-        run = Run(self._protocol, ask, self._policy(), self.name, journal_folder() if keeps_journal() else None)
+    def begin(
+        self, prompt: str, parameters: dict[str, Any] | None = None, earlier: Earlier = ALONE
+    ) -> tuple[AgentResult, Run]:
+        """Begin to ask, or to replay; returns at once with the growing result.
+
+        Raises as `prepare` does, and `TapeMissing`.
+        """
+        ask = self._question(prompt, parameters, earlier)
+        taping = self._taping(ask, earlier)
+        if taping.replays is None:
+            ask = self.prepare(prompt, parameters, earlier)
+        run = Run(self._protocol, ask, self._policy(), self.name, taping)
         result = AgentResult(run, ask.parameters)
         run.start()
         return result, run
+
+    def _taping(self, ask: AgentRequest, earlier: Earlier) -> Taping:
+        """What tapes have to do with a run that asks `ask`."""
+        mode = tape_mode(self.config.tape)
+        before = [ask.system or "", *(said.prompt for said in earlier.said)]
+        address = address_of(self.config.protocol, ask.agent, ask.prompt, ask.parameters, before)
+        if mode in {"replay", "auto"}:
+            found = find_tape(address, self.name, must=mode == "replay")
+            if found is not None:
+                return Taping(replays=found)
+        records = tape_path(self.name, ask.prompt, address) if mode in {"record", "auto"} else None
+        return Taping(journal_folder() if keeps_journal() else None, records)
 
     def ask(self, prompt: str, **parameters: Any) -> AgentResult:
         """Ask, and block until the answer is there. Raises what made it fail; Ctrl-C ends the run."""
@@ -168,7 +220,7 @@ class Agent:
 
 def _configured(base: AgentConfig, settings: dict[str, Any]) -> AgentConfig:
     try:
-        unchecked = msgspec.structs.replace(base, **settings)
+        unchecked = structs.replace(base, **settings)
         config = msgspec.convert(msgspec.to_builtins(unchecked), AgentConfig)
     except (TypeError, msgspec.ValidationError) as error:
         raise ConfigError(f"These settings make no agent: {error}.") from None

@@ -18,7 +18,7 @@ from typing import Any, Self
 
 from IPython.core.interactiveshell import ExecutionInfo, InteractiveShell
 
-__all__ = ["AwaitedCells", "Clicks", "abort_queue", "can_be_clicked"]
+__all__ = ["AwaitedCells", "Clicks", "abort_queue", "can_be_clicked", "cell_id", "parent_message"]
 
 CALL = "get_ipython().run_cell_magic('agent', "
 # No line that a person types holds a NUL.
@@ -76,7 +76,7 @@ class AwaitedCells:
 
     def _request(self) -> str | None:
         """The id of the message that has the kernel execute; None in a terminal."""
-        name = _parent_message(self._shell).get("header", {}).get("msg_id")
+        name = parent_message(self._shell).get("header", {}).get("msg_id")
         return None if name is None else str(name)
 
     def _transform(self, lines: list[str]) -> list[str]:
@@ -100,7 +100,7 @@ class Clicks:
         self._shell = shell
         self._stack = AsyncExitStack()
         self._poll: Callable[[int], Awaitable[None]] | None = None
-        self._message = _parent_message(shell)
+        self._message = parent_message(shell)
 
     async def __aenter__(self) -> Self:
         if _needs_polling():
@@ -151,14 +151,21 @@ def _ipykernel() -> tuple[int, int]:
     return (int(major), int(minor))
 
 
-def _parent_message(shell: InteractiveShell) -> dict[str, Any]:
+def parent_message(shell: InteractiveShell) -> dict[str, Any]:
     """The message that the kernel answers now, as ipykernel's shell knows it; empty elsewhere."""
     return getattr(shell, "get_parent", dict)() or {}
 
 
+def cell_id(shell: InteractiveShell) -> str | None:
+    """The front end's name for the cell that runs, where it tells one (JupyterLab, Notebook, VS Code; Colab)."""
+    metadata = parent_message(shell).get("metadata", {})
+    found = metadata.get("cellId") or metadata.get("colab", {}).get("cell_id")
+    return None if found is None else str(found)
+
+
 def can_be_clicked(shell: InteractiveShell) -> bool:
     """Whether somebody sits before this request's outputs: nbclient and papermill allow no stdin and name no cell."""
-    message = _parent_message(shell)
+    message = parent_message(shell)
     names_cell = "cellId" in message.get("metadata", {}) or "colab" in message.get("metadata", {})
     return bool(message.get("content", {}).get("allow_stdin", True)) or names_cell
 

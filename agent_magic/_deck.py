@@ -1,6 +1,6 @@
 """What a decoder was called with: told to a tape while it happens, and done again from one.
 
-A decoder sees nothing but the calls of its driver (`decode`, `whole`, `resume`, `flush`), so a tape of
+A decoder sees nothing but the calls of its driver (`decode`, `whole`, `closed`, `resume`, `flush`), so a tape of
 those calls is all that a replay needs: resumed streams, repeated chunks and losses come out as they
 did. `Taped` stands between the driver and the protocol, and `Player` is the driver of a replay.
 """
@@ -10,11 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import assert_never
 
+import msgspec
+
 from agent_magic import events
 from agent_magic._echo import guarded
 from agent_magic._keys import Secret, find_key
-from agent_magic._request import AgentRequest, HTTPRequest
+from agent_magic._limits import Limits
+from agent_magic._policy import Policy
+from agent_magic._request import AgentRequest, HTTPRequest, host_of
 from agent_magic._tape import (
+    Closed,
     Dialled,
     Entry,
     Flushed,
@@ -29,17 +34,17 @@ from agent_magic._tape import (
 )
 from agent_magic._transcript import Transcript
 from agent_magic.errors import AgentMagicError, ProtocolError, StreamLost
-from agent_magic.events import AgentEvent, Done, Failed, Notice, ServerSentEvent
+from agent_magic.events import AgentEvent, Done, Failed, Notice, Replace, ServerSentEvent, Text
 from agent_magic.protocols import AgentProtocol, Decoder, HTTPFailure, get_protocol
 
-__all__ = ["Call", "Player", "Taped", "entry_of", "replay"]
+__all__ = ["Call", "Clock", "Player", "Taped", "entry_of", "replay"]
 
 # Of a refusal's body, what a person may want to see later.
 REFUSAL_BODY_BYTES = 2000
 
 _Connection = events.Connecting | events.Connected | events.Retrying
 # What is told as it happens; a plain bytes is a reply that was not streamed.
-Call = ServerSentEvent | bytes | HTTPFailure | _Connection | type[Resumed] | type[Flushed]
+Call = ServerSentEvent | bytes | HTTPFailure | _Connection | type[Closed] | type[Resumed] | type[Flushed]
 
 
 def entry_of(call: Call, at: float) -> Entry:
@@ -69,6 +74,8 @@ class Taped:
         self.name = protocol.name
         self.base_url = protocol.base_url
         self.key_env = protocol.key_env
+        self.conversations = protocol.conversations
+        self.has_system = protocol.has_system
         self._protocol = protocol
         self._tell = tell
         self._begun = begun
@@ -97,6 +104,10 @@ class _TapedDecoder:
         self._tell(body)
         return self._decoder.whole(body)
 
+    def closed(self) -> Iterable[AgentEvent]:
+        self._tell(Closed)
+        return self._decoder.closed()
+
     def flush(self) -> Iterable[AgentEvent]:
         self._tell(Flushed)
         return self._decoder.flush()
@@ -110,23 +121,28 @@ class Player:
     """Drives `decoder` as a tape says, and emits what `_stream` had emitted.
 
     `error` is what the decoder raised, `following` the request that it gave when it was last asked to
-    resume.
+    resume. What the run was not allowed to take in any more, by `limits`, is not emitted either.
     """
 
-    def __init__(self, decoder: Decoder, emit: Callable[[AgentEvent], object]) -> None:
+    def __init__(self, decoder: Decoder, emit: Callable[[AgentEvent], object], limits: Limits | None = None) -> None:
         self._decoder = decoder
         self._emit = emit
+        self._limits = limits
         self._held: Failed | None = None
         self.error: AgentMagicError | None = None
         self.following: AgentRequest | None = None
 
     def play(self, entry: Entry) -> None:
         """Do again what `entry` says."""
+        if self.error is not None:
+            return
         match entry:
             case Heard():
                 self._take(lambda: self._decoder.decode(ServerSentEvent(entry.event, entry.data, entry.id)))
             case Replied():
                 self._take(lambda: self._decoder.whole(entry.body.encode()))
+            case Closed():
+                self._take(self._decoder.closed)
             case Flushed():
                 self.flush()
             case Resumed():
@@ -159,6 +175,12 @@ class Player:
         """Whether the wire can take the stream up again where the tape ends."""
         return self._decoder.resume() is not None
 
+    def _admitted(self, event: AgentEvent) -> AgentEvent:
+        """`event` as far as it fits; what the limit is that it has reached stands in `error`."""
+        if self._limits is not None and isinstance(event, Text | Replace):
+            event, self.error = self._limits.admit_text(event)
+        return event
+
     def _take(self, decode: Callable[[], Iterable[AgentEvent]]) -> None:
         try:
             for event in decode():
@@ -166,7 +188,9 @@ class Player:
                     # Whether it was the end is known when a retry follows, or none.
                     self._held = event
                     return
-                self._emit(event)
+                self._emit(self._admitted(event))
+                if self.error is not None:
+                    return
                 if isinstance(event, Done | Failed):
                     return
         except AgentMagicError as error:
@@ -175,7 +199,7 @@ class Player:
             self.error = ProtocolError(f"agent_magic could not read the stream: {type(error).__name__}: {error}")
 
 
-class _Clock:
+class Clock:
     """The time on a tape. A class, so that a transcript pickles."""
 
     def __init__(self) -> None:
@@ -187,11 +211,12 @@ class _Clock:
 
 def replay(tape: Recording, *, live: bool) -> Transcript:
     """The transcript of the run on `tape`, which is still going where it is `live`. Raises `ConfigError`."""
-    clock = _Clock()
+    clock = Clock()
     transcript = Transcript(clock)
     protocol = get_protocol(tape.header.protocol)
     decoder = guarded(protocol.decoder(tape.header.question.request()), _known(tape.header.question.key_env))
-    player = Player(decoder, transcript.apply)
+    policy = msgspec.convert(tape.header.policy, Policy)
+    player = Player(decoder, transcript.apply, Limits(policy, host_of(tape.header.question.base_url)))
     for entry in tape.entries:
         clock.now = entry.at
         player.play(entry)

@@ -56,6 +56,9 @@ class _Guarded:
         struck = _strike_data(said, self._secrets)
         return self._struck(self._decoder.whole(body if struck == said else struck.encode()))
 
+    def closed(self) -> Iterator[AgentEvent]:
+        return self._struck(self._decoder.closed())
+
     def flush(self) -> Iterator[AgentEvent]:
         yield from self._struck(self._decoder.flush())
         yield from self._rest()

@@ -19,6 +19,7 @@ from agent_magic._result import AgentResult
 from agent_magic._run import Run, live_runs
 from agent_magic._stream import Policy
 from agent_magic._tape import Header, Outcome, peek, read_tape
+from agent_magic._taping import Taping
 from agent_magic._writer import flush_tapes
 from agent_magic.errors import ConfigError, visible
 from agent_magic.protocols import get_protocol
@@ -93,7 +94,7 @@ class Past:
         ask = question.request(_headers(tape.header), key)
         protocol = get_protocol(tape.header.protocol)
         policy = msgspec.convert(tape.header.policy, Policy)
-        run = Run(protocol, ask, policy, tape.header.agent, journal_folder() if keeps_journal() else None)
+        run = Run(protocol, ask, policy, tape.header.agent, Taping(journal_folder() if keeps_journal() else None))
         run.take_up(tape)
         result = AgentResult(run, ask.parameters)
         run.start()

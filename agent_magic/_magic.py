@@ -10,21 +10,25 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Awaitable
+from contextlib import aclosing
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
 
-from agent_magic._cell import AwaitedCells, Clicks, abort_queue, can_be_clicked
+from agent_magic._cell import AwaitedCells, Clicks, abort_queue, can_be_clicked, cell_id, parent_message
 from agent_magic._options import Options, help_text, parse_options
 from agent_magic._verbs import manage, verbs_text
 
 if TYPE_CHECKING:
-    from agent_magic._agent import Agent
+    from agent_magic._request import HTTPRequest
+    from agent_magic._result import AgentResult
     from agent_magic._run import Run
+    from agent_magic._sessions import Conversation
     from agent_magic._template import Filled
     from agent_magic.views._base import Caption, View
+    from agent_magic.views._beside import Placeholder
 
 __all__ = ["AgentMagics", "load", "unload"]
 
@@ -34,14 +38,14 @@ def load(shell: InteractiveShell) -> None:
     if "AgentMagics" not in shell.magics_manager.registry:
         magics = AgentMagics(shell)
         shell.register_magics(magics)
-        magics.cells.install()
+        magics.install()
 
 
 def unload(shell: InteractiveShell) -> None:
     """Take the magics and the transformer out."""
     magics = shell.magics_manager.registry.pop("AgentMagics", None)
     if isinstance(magics, AgentMagics):
-        magics.cells.remove()
+        magics.remove()
         for kind in ("line", "cell"):
             shell.magics_manager.magics[kind].pop("agent", None)
 
@@ -52,18 +56,48 @@ class AgentMagics(Magics):
 
     def __init__(self, shell: InteractiveShell) -> None:
         super().__init__(shell)
-        self._ip = shell
+        self.ip = shell
         self.cells = AwaitedCells(shell)
+        self.background: dict[str, Run] = {}
+        self._placeholders: list[Placeholder] = []
+
+    def install(self) -> None:
+        """Begin to look at cells."""
+        self.cells.install()
+        self.ip.events.register("post_run_cell", self._settle)
+
+    def remove(self) -> None:
+        """Leave the shell as it was."""
+        self.cells.remove()
+        self.ip.events.unregister("post_run_cell", self._settle)
 
     @no_var_expand
     @line_cell_magic
     def agent(self, line: str, cell: str | None = None) -> object:
         """Ask an agent (``%%agent``), or look after the agents (``%agent``)."""
         if cell is None:
-            return manage(line, self._ip)
+            return manage(line, self.ip)
         awaited, line = self.cells.split(line)
-        question = _Question(self._ip, parse_options(line), self.cells.typed_body(line, cell))
+        question = _Question(self, parse_options(line), self.cells.typed_body(line, cell))
         return question.answer(awaited=awaited)
+
+    def go_on_beside(self, run: Run, view: View | Placeholder | None, cell: str | None) -> None:
+        """Have `run` go on when its cell has ended, shown by `view`; running that cell again stops it."""
+        from agent_magic.views._beside import Placeholder, paint_beside
+
+        if cell is not None:
+            self.background[cell] = run
+        if view is None:
+            return
+        view.open()
+        if isinstance(view, Placeholder):
+            self._placeholders.append(view)
+        else:
+            paint_beside(run, view)
+
+    def _settle(self, _result: object = None) -> None:
+        """At a cell's end: put the answers that are there into the cells whose executor hears nothing else."""
+        self._placeholders = [one for one in self._placeholders if not one.settle()]
 
 
 AgentMagics.agent.__doc__ = f"{AgentMagics.agent.__doc__}\n\n{verbs_text()}\n\n{help_text()}"
@@ -72,35 +106,75 @@ AgentMagics.agent.__doc__ = f"{AgentMagics.agent.__doc__}\n\n{verbs_text()}\n\n{
 class _Question:
     """One ``%%agent`` cell on its way from text to result."""
 
-    def __init__(self, shell: InteractiveShell, options: Options, text: str) -> None:
-        self._shell = shell
+    def __init__(self, magics: AgentMagics, options: Options, text: str) -> None:
+        from agent_magic._agent import Agent
+
+        self._magics = magics
+        self._shell = magics.ip
         self._options = options
         self._text = text
+        self._cell = cell_id(self._shell)
+        self._agent = Agent(options.agent, **_settings(options))
+        self._conversation = self._named_conversation()
 
     def answer(self, *, awaited: bool) -> Awaitable[None] | None:
         """Ask, paint and wait; awaited, this returns at once with what is to be awaited."""
-        from agent_magic._agent import Agent
-        from agent_magic.views._base import Caption
+        former = self._magics.background.get(self._cell or "")
+        if former is not None:
+            former.stop()
+        if awaited:
+            return self._await()
+        for name, result in self._needed():
+            self._wait_for(name, result)
+        asked = self._begin(awaited=False)
+        if asked is not None:
+            self._block(*asked)
+        return None
+
+    def _named_conversation(self) -> Conversation | None:
+        from agent_magic._sessions import conversation
 
         options = self._options
-        agent = Agent(options.agent, **_settings(options))
+        return None if options.session is None else conversation(options.session, new=options.new)
+
+    def _needed(self) -> list[tuple[str, AgentResult]]:
+        """The results that are still growing, and that this prompt or its conversation needs."""
+        from agent_magic._template import names_in
+
+        names = set() if self._options.raw else names_in(self._text)
+        found = [(name, one) for name in sorted(names) for one in _growing(self._shell.user_ns.get(name))]
+        if self._conversation is not None:
+            found += [(f"session {self._conversation.name}", one) for one in self._conversation.running(self._cell)]
+        return found
+
+    def _begin(self, *, awaited: bool) -> tuple[Run, View] | None:
+        """Send the question and bind the result; None where there is nothing to wait for."""
+        from agent_magic._sessions import remember
+        from agent_magic.views._base import Caption
+
+        options, agent = self._options, self._agent
         filled = self._fill(agent.config.max_value)
+        place = None if self._conversation is None else self._conversation.place(agent, self._cell)
+        earlier = {} if place is None else {"earlier": place.earlier}
         if options.dry_run:
-            show_request(agent, filled, options.parameters)
-            return _nothing() if awaited else None
-        result, run = agent.begin(filled.text, options.parameters)
+            show_request(filled, agent.request(filled.text, options.parameters, **earlier))
+            return None
+        result, run = agent.begin(filled.text, options.parameters, **earlier)
         for name in filter(None, ("_agent", options.out)):
             self._shell.user_ns[name] = result
+        if self._conversation is not None and place is not None:
+            self._conversation.put(place, agent, self._cell, result)
+            remember(self._conversation)
         try:
-            caption = Caption(run, options.out or "_agent", filled.cuts())
-            view = self._view(run, agent, caption, awaited=awaited)
+            notes = () if place is None else place.notes
+            caption = Caption(run, options.out or "_agent", filled.cuts(), notes, says_error=options.background)
+            if options.background:
+                self._magics.go_on_beside(run, self._background_view(run, caption), self._cell)
+                return None
+            return run, self._view(run, caption, awaited=awaited)
         except BaseException:
             run.stop()
             raise
-        if awaited:
-            return self._await(run, view)
-        self._block(run, view)
-        return None
 
     def _fill(self, budget: int) -> Filled:
         from agent_magic._template import Filled, fill
@@ -116,27 +190,55 @@ class _Question:
         }
         return fill(self._text, names, budget)
 
-    def _view(self, run: Run, agent: Agent, caption: Caption, *, awaited: bool) -> View:
+    def _view(self, run: Run, caption: Caption, *, awaited: bool) -> View:
         if self._options.quiet:
             from agent_magic.views.plain import QuietView
 
             return QuietView()
-        if getattr(self._shell, "kernel", None) is not None:
-            return self._notebook_view(run, caption, images=agent.config.images, awaited=awaited)
-        return _console_view(run, caption)
-
-    def _notebook_view(self, run: Run, caption: Caption, *, images: bool, awaited: bool) -> View:
-        from IPython.core.displaypub import CapturingDisplayPublisher
-
+        if not self._has_page():
+            return _console_view(run, caption)
         from agent_magic.views.notebook import HeadlessView, NotebookView
 
-        captured = isinstance(self._shell.display_pub, CapturingDisplayPublisher)
-        if captured or not can_be_clicked(self._shell):
+        images = self._agent.config.images
+        if not self._is_watched():
             return HeadlessView(run, caption, images=images)
         return NotebookView(run, caption, images=images, button=awaited)
 
-    async def _await(self, run: Run, view: View) -> None:
-        """Paint and wait in a cell that awaits. An interrupt arrives here as a cancellation."""
+    def _background_view(self, run: Run, caption: Caption) -> View | Placeholder | None:
+        """What shows a run whose cell has ended; in a terminal, and where nothing is to be shown, nothing."""
+        if self._options.quiet:
+            return None
+        if not self._has_page():
+            print(f"{caption.agent} is asked in the background; the answer will be in {caption.variable}.")  # noqa: T201
+            return None
+        images = self._agent.config.images
+        if not self._is_watched():
+            from agent_magic.views._beside import Placeholder
+
+            return Placeholder(run, caption, images=images)
+        from agent_magic.views._place import There
+        from agent_magic.views.notebook import NotebookView
+
+        there = There(self._shell.display_pub, parent_message(self._shell))
+        return NotebookView(run, caption, there, images=images, button=True)
+
+    def _has_page(self) -> bool:
+        return getattr(self._shell, "kernel", None) is not None
+
+    def _is_watched(self) -> bool:
+        from IPython.core.displaypub import CapturingDisplayPublisher
+
+        captured = isinstance(self._shell.display_pub, CapturingDisplayPublisher)
+        return not captured and can_be_clicked(self._shell)
+
+    async def _await(self) -> None:
+        """Wait for what is needed, ask, paint and wait, in a cell that awaits. An interrupt is a cancellation here."""
+        for name, result in self._needed():
+            await self._wait_for_awaiting(name, result)
+        asked = self._begin(awaited=True)
+        if asked is None:
+            return
+        run, view = asked
         news = asyncio.Event()
         forget = run.notify(news)
         interrupted = False
@@ -173,6 +275,37 @@ class _Question:
             self._end(run, view)
         self._raise(run, interrupted=interrupted)
 
+    def _wait_for(self, name: str, result: AgentResult) -> None:
+        """Wait for another cell's run, which an interrupt leaves alone."""
+        self._say_waiting(name, result)
+        try:
+            result.wait()
+        except KeyboardInterrupt:
+            abort_queue(self._shell)
+            raise _short_interrupt() from None
+
+    async def _wait_for_awaiting(self, name: str, result: AgentResult) -> None:
+        self._say_waiting(name, result)
+        try:
+            async with Clicks(self._shell) as clicks, aclosing(result.changes()) as changes:
+                async for news in changes:
+                    await clicks.wait(news, 1.0)
+        except (asyncio.CancelledError, KeyboardInterrupt):
+            abort_queue(self._shell)
+            raise _short_interrupt() from None
+
+    def _say_waiting(self, name: str, result: AgentResult) -> None:
+        """Say what the cell waits for; in a notebook that is watched the answer takes its place."""
+        said = f"waiting for {name}, which {result.agent} is still writing"
+        if self._options.quiet:
+            return
+        if self._has_page() and self._is_watched():
+            from agent_magic.views.notebook import show_note
+
+            show_note(said)
+        elif not self._has_page():
+            print(said, file=sys.stderr)  # noqa: T201
+
     def _end(self, run: Run, view: View) -> None:
         run.stop("interrupted")  # does nothing to a run that has ended
         try:
@@ -190,13 +323,17 @@ class _Question:
             raise error
 
 
+def _growing(value: object) -> list[AgentResult]:
+    """The results in `value`, itself or a collection of them, that have not ended."""
+    from agent_magic._result import AgentResult
+
+    some = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else [value]
+    return [one for one in some if isinstance(one, AgentResult) and one.status == "running"]
+
+
 def _settings(options: Options) -> dict[str, Any]:
-    named = {"timeout": options.timeout, "max_time": options.max_time, "retries": options.retries}
+    named = {name: getattr(options, name) for name in ("timeout", "max_time", "retries", "tape")}
     return {name: value for name, value in named.items() if value is not None}
-
-
-async def _nothing() -> None:
-    pass
 
 
 def _short_interrupt() -> KeyboardInterrupt:
@@ -219,13 +356,12 @@ def _console_view(run: Run, caption: Caption) -> View:
     return PlainView(run, caption)
 
 
-def show_request(agent: Agent, filled: Filled, parameters: dict[str, Any]) -> None:
+def show_request(filled: Filled, request: HTTPRequest) -> None:
     """Print the request for a prompt as it would stand on the wire, the key struck out, and what was put into it."""
     import msgspec
 
     from agent_magic._keys import Secret, strike_all
 
-    request = agent.request(filled.text, parameters)
     secrets = [value for value in request.headers.values() if isinstance(value, Secret)]
     body = strike_all(msgspec.json.format(request.encoded_body(), indent=2).decode(), secrets)
     headers = "\n".join(f"{name}: {value}" for name, value in request.headers.items())

@@ -10,11 +10,15 @@ import shlex
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from keyword import iskeyword
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn, get_args
 
 from agent_magic.errors import ConfigError
 
-__all__ = ["Options", "help_text", "parse_options"]
+__all__ = ["MODES", "Mode", "Options", "help_text", "parse_options"]
+
+# How a question uses tapes.
+Mode = Literal["live", "record", "replay", "auto"]
+MODES: tuple[Mode, ...] = get_args(Mode)
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,10 @@ class Options:
     timeout: float | None = None
     max_time: float | None = None
     retries: int | None = None
+    session: str | None = None
+    new: bool = False
+    background: bool = False
+    tape: str | None = None
     raw: bool = False
     dry_run: bool = False
     quiet: bool = False
@@ -54,6 +62,12 @@ def _plain(message: str, parser: argparse.ArgumentParser) -> str:
 def _name(value: str) -> str:
     if not value.isidentifier() or iskeyword(value):
         raise argparse.ArgumentTypeError(f"{value!r} cannot be a variable's name")
+    return value
+
+
+def _session(value: str) -> str:
+    if not value.strip() or not value.isprintable():
+        raise argparse.ArgumentTypeError(f"{value!r} cannot be a conversation's name")
     return value
 
 
@@ -94,11 +108,18 @@ def _parser() -> _Parser:
     add = parser.add_argument
     add("agent", nargs="?", metavar="AGENT", help="a configured agent; without it the default one")
     add("-o", "--out", type=_name, metavar="VAR", help="bind the result to VAR too (it is always bound to _agent)")
+    add("-s", "--session", type=_session, metavar="NAME",
+        help="go on with the conversation NAME, which is made at first use")  # fmt: skip
+    add("--new", action="store_true", help="begin the conversation of -s afresh")
     add("-p", "--param", type=_parameter, action="append", default=[], metavar="KEY=VALUE",
         help="a request parameter, repeatable; VALUE is JSON, or else a string")  # fmt: skip
+    add("-b", "--background", action="store_true",
+        help="the cell ends at once, its output goes on filling; the variable is the running result")  # fmt: skip
     add("--timeout", type=_seconds, metavar="SECONDS", help="the longest silence (default 60)")
     add("--max-time", type=_seconds, metavar="SECONDS", help="the longest the whole run may take")
     add("--retries", type=_count, metavar="N", help="reconnections in a row without progress (default 3)")
+    add("--tape", choices=MODES, metavar="MODE",
+        help="live (default), record (to tapes/), replay, or auto: replay where there is a tape")  # fmt: skip
     add("--raw", action="store_true", help="send the prompt as it stands, no {{ template }}")
     add("--dry-run", action="store_true", help="show what would be sent, and send nothing")
     add("-q", "--quiet", action="store_true", help="show nothing but errors")
@@ -117,6 +138,8 @@ def parse_options(line: str) -> Options:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     values = vars(found)
     parameters = dict(values.pop("param"))
+    if found.new and found.session is None:
+        raise ConfigError("%%agent: --new begins a conversation afresh; say which one with -s NAME.")
     return Options(parameters=parameters, **values)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -13,14 +13,22 @@ from msgspec import Struct
 from agent_magic._keys import Secret
 from agent_magic.errors import ConfigError
 
-__all__ = ["AgentRequest", "HTTPRequest", "check_base_url", "host_of", "join_url"]
+__all__ = ["AgentRequest", "HTTPRequest", "Said", "check_base_url", "host_of", "join_url"]
+
+
+class Said(Struct, frozen=True):
+    """One earlier turn of a conversation."""
+
+    prompt: str
+    answer: str
 
 
 class AgentRequest(Struct, frozen=True):
     """One question to one agent, before any wire has a say in it.
 
     `key_env` is the variable that the key came from, for messages. `auth` names how the key travels:
-    ``bearer`` or ``x-api-key``; None leaves it to the wire.
+    ``bearer`` or ``x-api-key``; None leaves it to the wire. `session_id` names a conversation that the server keeps;
+    one that is kept here is `said`, and goes along.
     """
 
     prompt: str
@@ -28,6 +36,8 @@ class AgentRequest(Struct, frozen=True):
     agent: str
     parameters: dict[str, Any] = {}
     session_id: str | None = None
+    system: str | None = None
+    said: Sequence[Said] = ()
     headers: Mapping[str, str | Secret] = {}
     key: Secret | None = None
     key_env: str | None = None

@@ -67,6 +67,7 @@ class AgentResult:
         self.prompt = run.ask.prompt
         self.parameters = parameters
         self._price = run.price
+        self._replayed = run.taped == "replayed"
 
     @classmethod
     def of_tape(cls, header: Header, transcript: Transcript) -> Self:
@@ -74,6 +75,7 @@ class AgentResult:
         result = cls.__new__(cls)
         result.__dict__.update(
             _run=None,
+            _replayed=False,
             _transcript=transcript,
             run_id=header.run,
             agent=header.agent,
@@ -181,6 +183,11 @@ class AgentResult:
         return self._transcript.tool_calls
 
     @property
+    def replayed(self) -> bool:
+        """Whether a tape has answered, and nobody was asked."""
+        return self._replayed
+
+    @property
     def reasoning(self) -> str:
         """What the agent said of its thinking."""
         return self._transcript.reasoning
@@ -231,36 +238,33 @@ class AgentResult:
 
     async def follow(self) -> AsyncIterator[AgentEvent]:
         """Each event, from the first, as it arrives; ends when the run has ended."""
-        given = 0
-        async with aclosing(self._changes()) as changes:
-            async for _ in changes:
-                events = self._transcript.events
+        events, given = self._transcript.events, 0
+        async with aclosing(self.changes()) as changes:
+            async for news in changes:
                 while given < len(events):
                     yield events[given]
                     given += 1
+                await news.wait()
+        for event in events[given:]:
+            yield event
 
     async def _ended(self) -> AgentResult:
-        async with aclosing(self._changes()) as changes:
-            async for _ in changes:
-                pass
+        async with aclosing(self.changes()) as changes:
+            async for news in changes:
+                await news.wait()
         return self
 
-    async def _changes(self) -> AsyncGenerator[None]:
-        """One None whenever something is new, and a last one at the run's end."""
+    async def changes(self) -> AsyncGenerator[asyncio.Event]:
+        """An event, to be awaited, that is set when something is new; ends when the run has ended."""
         run = self._run
         if run is None:
-            yield None
             return
         news = asyncio.Event()
         forget = run.notify(news)
         try:
-            over = False
-            while not over:
+            while not run.is_over:
                 news.clear()
-                over = run.is_over
-                yield None
-                if not over:
-                    await news.wait()
+                yield news
         finally:
             forget()
 

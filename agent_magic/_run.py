@@ -23,17 +23,32 @@ from typing import Literal, NamedTuple
 from uuid import uuid4
 
 import anyio
+import anyio.lowlevel
+import anyio.to_thread
 import msgspec
+from msgspec import structs
 
 from agent_magic import _loop
 from agent_magic._connection import check_request
-from agent_magic._deck import Call, Player, Taped
+from agent_magic._deck import Call, Clock, Player, Taped, entry_of
 from agent_magic._echo import guarded
 from agent_magic._keys import strike_all
 from agent_magic._policy import Price
 from agent_magic._request import AgentRequest, host_of
 from agent_magic._stream import Policy, follow
-from agent_magic._tape import VERSION, Entry, Flushed, Header, Question, Recording, Resumed, Retried
+from agent_magic._tape import (
+    VERSION,
+    Entry,
+    Flushed,
+    Header,
+    Outcome,
+    Question,
+    Recording,
+    Resumed,
+    Retried,
+    microseconds,
+)
+from agent_magic._taping import Taping, keep_tape
 from agent_magic._transcript import Status, Transcript
 from agent_magic._writer import Tape
 from agent_magic.errors import AgentMagicError, ConfigError, ProtocolError
@@ -45,6 +60,7 @@ __all__ = ["Run", "Spent", "live_runs", "spent"]
 Ending = Literal["stopped", "interrupted"]
 
 _FROM_CONNECTION = (Connecting, Connected, Retrying)
+LIVE = Taping()
 _LIVE: dict[str, Run] = {}
 _SPENT: list[Spent] = []
 
@@ -82,18 +98,24 @@ class Spent(NamedTuple):
 class Run:
     """A question on its way. `start` begins it; `transcript` holds what has come of it.
 
-    `journal` is the folder that it is written down in, if any.
+    `taping` says whether it is written down, recorded, or replayed.
     """
 
     def __init__(
-        self, protocol: AgentProtocol, ask: AgentRequest, policy: Policy, agent: str, journal: Path | None = None
+        self,
+        protocol: AgentProtocol,
+        ask: AgentRequest,
+        policy: Policy,
+        agent: str,
+        taping: Taping = LIVE,
     ) -> None:
         self.id = uuid4().hex[:12]
         self.agent = agent
         self.protocol = protocol.name
         self.ask = ask
         self.price = policy.price
-        self.transcript = Transcript()
+        self._clock = Clock()
+        self.transcript = Transcript() if taping.replays is None else Transcript(self._clock)
         self._protocol = protocol
         self._policy = policy
         self._over = Event()
@@ -101,13 +123,23 @@ class Run:
         self._ending: Ending | None = None
         self._scope: anyio.CancelScope | None = None
         self._listeners: list[Callable[[], None]] = []
-        self._journal = journal
+        self._journal = taping.journal
         self._tape: Tape | None = None
         self._first_request = ask
         self._begun: Decoder | None = None
         self._earlier: list[Entry] = []
         self._resumes: str | None = None
         self._has_key_in_pieces = False
+        self._records = taping.records
+        self._recorded: list[Entry] = []
+        self._replays = taping.replays
+
+    @property
+    def taped(self) -> str:
+        """What a tape had to do with it, in a word, or nothing."""
+        if self._replays is not None:
+            return "replayed"
+        return "recorded" if self._records is not None and self.transcript.status == "done" else ""
 
     @property
     def is_over(self) -> bool:
@@ -134,7 +166,7 @@ class Run:
         """
         ended = "the kernel had ended" if tape.outcome is None else "the run had ended"
         retried = Retried(at=0, attempt=1, retries=self._policy.retries, delay=0, reason=ended)
-        heard = [msgspec.structs.replace(entry, at=0) for entry in tape.entries if not isinstance(entry, Flushed)]
+        heard = [structs.replace(entry, at=0) for entry in tape.entries if not isinstance(entry, Flushed)]
         self._earlier = [*heard, Resumed(at=0), retried]
         self._begun = guarded(self._protocol.decoder(self.ask), self.ask.secrets, self._forget)
         player = Player(self._begun, self.transcript.apply)
@@ -189,10 +221,17 @@ class Run:
 
     def _emit(self, event: AgentEvent) -> None:
         # What the connection does is told to the tape here, what the server says by the decoder.
-        if self._tape is not None and isinstance(event, _FROM_CONNECTION):
-            self._tape.tell(event)
+        if isinstance(event, _FROM_CONNECTION):
+            self._tell(event)
         self.transcript.apply(event)
         self._wake()
+
+    def _tell(self, call: Call) -> None:
+        """Have what happened written down."""
+        if self._tape is not None:
+            self._tape.tell(call)
+        if self._records is not None:
+            self._recorded.append(entry_of(call, microseconds(self.transcript.elapsed)))
 
     def _open_tape(self) -> None:
         if self._journal is None:
@@ -252,10 +291,50 @@ class Run:
         return error
 
     async def _follow(self) -> None:
+        if self._replays is not None:
+            await self._replay(self._replays)
+            return
         protocol = self._protocol
-        if self._tape is not None or self._begun is not None:
-            protocol = Taped(protocol, _ignore if self._tape is None else self._tape.tell, self._begun)
+        if self._tape is not None or self._records is not None or self._begun is not None:
+            protocol = Taped(protocol, self._tell, self._begun)
         await follow(protocol, self._first_request, self._policy, self._emit, self._forget)
+
+    async def _replay(self, tape: Recording) -> None:
+        """Do what the tape says, as fast as it goes; its seconds are the run's."""
+        player = Player(guarded(self._protocol.decoder(self.ask), self.ask.secrets, self._forget), self._emit)
+        for entry in tape.entries:
+            self._clock.now = entry.at
+            player.play(entry)
+            await anyio.lowlevel.checkpoint()  # a stop comes through
+        if player.error is not None:
+            raise player.error
+        if tape.outcome is not None:
+            self._clock.now = tape.outcome.at
+        if not self.transcript.is_complete:
+            raise ConfigError(
+                f"The tape for this question ({tape.header.run}) no longer ends in an answer, as its protocol is read "
+                "today; record it anew with --tape record."
+            )
+
+    async def _record(self, path: Path, elapsed: float) -> None:
+        """Keep the tape of what was heard; where that cannot be, say so."""
+        reason = "the server sent a key back in pieces" if self._has_key_in_pieces else ""
+        header = structs.replace(
+            self._header(), run=path.stem.rpartition("-")[2], host="", pid=0, policy={}, question=self._plain_question()
+        )
+        tape = Recording(header, self._recorded, Outcome(at=microseconds(elapsed), status="done"))
+        try:
+            if not reason:
+                await anyio.to_thread.run_sync(keep_tape, path, tape, self.ask.secrets)
+        except OSError as error:
+            reason = f"{error.filename or path}: {error.strerror or type(error).__name__}"
+        if reason:
+            self._note(f"No tape was recorded ({reason}); the run itself is whole.")
+            self._records = None
+
+    def _plain_question(self) -> Question:
+        """What was asked, for a tape that others read: where and with which headers is each one's own."""
+        return structs.replace(Question.of(self.ask), base_url="", headers=(), key_env=None, auth=None)
 
     def _forget(self) -> None:
         """Keep nothing of what the server has sent, as it came: there is a key in it, in pieces."""
@@ -277,16 +356,15 @@ class Run:
     async def _end(self, status: Status, error: AgentMagicError | None) -> None:
         elapsed = self.transcript.elapsed
         try:
+            if self._records is not None and status == "done":
+                await self._record(self._records, elapsed)
             if self._tape is not None:
                 self._tape.end(status, error, elapsed, self.transcript.usage)
                 await self._tape.written()
         finally:  # also when the loop is being shut down, and nothing is waited for
             self.transcript.close(status, error, elapsed)
-            _SPENT.append(Spent(self.agent, status, self.transcript.usage, elapsed, self.price))
+            if self._replays is None:
+                _SPENT.append(Spent(self.agent, status, self.transcript.usage, elapsed, self.price))
             _LIVE.pop(self.id, None)
             self._over.set()
             self._wake()
-
-
-def _ignore(_call: Call) -> None:
-    """Where there is no journal."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import field
 
@@ -37,6 +37,8 @@ class AgentConfig(Policy, frozen=True, forbid_unknown_fields=True):
     auth: str | None = None
     parameters: dict[str, Any] = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)
+    system: str | None = None
+    tape: Literal["live", "record", "replay", "auto"] | None = None
     images: bool = False
     max_value: int = 30_000
     embedded: bool = False

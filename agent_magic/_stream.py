@@ -132,7 +132,8 @@ class _Exchange:
             async with client.ask(self._request) as reply:
                 await self._read(reply)
         except Broken as broken:
-            self._lose(str(broken))
+            if not self._was_all():
+                self._lose(str(broken))
 
     async def _read(self, reply: Reply) -> None:
         if not reply.is_success:
@@ -146,7 +147,8 @@ class _Exchange:
                     self._take(event)
                     if self._ended:
                         return
-            self._lose(f"{self._host} ended the stream before the answer was complete")
+            if not self._was_all():
+                self._lose(f"{self._host} ended the stream before the answer was complete")
         elif reply.media_type == "application/json":
             for event in self._decoder.whole(await reply.whole()):
                 self._take(event)
@@ -158,6 +160,12 @@ class _Exchange:
                 "stream; check base_url.",
                 await self._beginning(reply),
             )
+
+    def _was_all(self) -> bool:
+        """Whether the answer is complete, now that the connection has ended."""
+        for event in self._decoder.closed() if self._arrived else ():
+            self._take(event)
+        return self._ended
 
     def _take(self, event: AgentEvent) -> None:
         limit = None

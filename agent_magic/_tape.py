@@ -23,13 +23,14 @@ from msgspec import Struct
 
 from agent_magic import errors
 from agent_magic._keys import Secret, strike_all
-from agent_magic._request import AgentRequest
+from agent_magic._request import AgentRequest, Said
 from agent_magic._transcript import Status
 from agent_magic.errors import AgentMagicError, ConfigError
 from agent_magic.events import Usage
 
 __all__ = [
     "VERSION",
+    "Closed",
     "Dialled",
     "Entry",
     "Fault",
@@ -46,6 +47,7 @@ __all__ = [
     "Retried",
     "encode_lines",
     "microseconds",
+    "parse_tape",
     "peek",
     "read_tape",
 ]
@@ -69,6 +71,8 @@ class Question(Struct, frozen=True, omit_defaults=True):
     agent: str
     parameters: dict[str, Any] = {}
     session_id: str | None = None
+    system: str | None = None
+    said: Sequence[Said] = ()
     headers: Sequence[str] = ()
     key_env: str | None = None
     auth: str | None = None
@@ -86,16 +90,19 @@ class Question(Struct, frozen=True, omit_defaults=True):
 
 
 class Header(_Line, frozen=True, tag=FORMAT):
-    """The first line. `policy` is what the run was allowed, `resumes` the run that it took up."""
+    """The first line. `policy` is what the run was allowed, `resumes` the run that it took up.
+
+    A recorded tape, which goes into a repository, has neither `host` nor `pid`, and no `policy`.
+    """
 
     version: int
     run: str
     agent: str
     protocol: str
     started: datetime
-    host: str
-    pid: int
     question: Question
+    host: str = ""
+    pid: int = 0
     policy: dict[str, Any] = {}
     resumes: str | None = None
 
@@ -146,6 +153,12 @@ class Replied(_Line, frozen=True, gc=False, tag="reply"):
 
     at: float
     body: str
+
+
+class Closed(_Line, frozen=True, gc=False, tag="closed"):
+    """The connection ended, which the decoder was told."""
+
+    at: float
 
 
 class Resumed(_Line, frozen=True, gc=False, tag="resume"):
@@ -204,7 +217,7 @@ class Outcome(_Line, frozen=True, tag="outcome"):
         return Usage(input_tokens=self.input_tokens, output_tokens=self.output_tokens, total_tokens=self.total_tokens)
 
 
-Entry = Dialled | Opened | Retried | Refused | Heard | Replied | Resumed | Flushed
+Entry = Dialled | Opened | Retried | Refused | Heard | Replied | Closed | Resumed | Flushed
 
 
 class Recording(Struct, frozen=True):
@@ -245,7 +258,12 @@ def encode_lines(lines: Iterable[Header | Entry | Outcome], secrets: Sequence[Se
 
 def read_tape(path: Path) -> Recording:
     """What stands on the tape at `path`. Raises `ConfigError` where it is none, or a newer one than this can read."""
-    first, *rest = _bytes_of(path).split(b"\n")
+    return parse_tape(_bytes_of(path), path)
+
+
+def parse_tape(content: bytes, path: Path) -> Recording:
+    """What `content`, which stands or is to stand at `path`, says. Raises `ConfigError` as `read_tape` does."""
+    first, *rest = content.split(b"\n")
     header = _header(first, path)
     entries: list[Entry] = []
     for number, line in enumerate(rest, 1):

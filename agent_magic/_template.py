@@ -20,7 +20,7 @@ from agent_magic._filters import FILTERS
 from agent_magic._values import Shown, shown
 from agent_magic.errors import PromptError
 
-__all__ = ["BUDGET", "Filled", "Put", "fill"]
+__all__ = ["BUDGET", "Filled", "Put", "fill", "names_in"]
 
 # The characters that one value may add to a prompt: some 8,000 tokens.
 BUDGET = 30_000
@@ -52,6 +52,18 @@ class Filled(Struct, frozen=True):
     def cuts(self) -> list[str]:
         """What was left out, for the cell's line."""
         return [f"{put.expression}: {put.value.cut}" for put in self.put if put.value.cut]
+
+
+def names_in(text: str) -> set[str]:
+    """The names that the templates in `text` use; none where they cannot be read."""
+    if "{{" not in text:
+        return set()
+    from jinja2 import TemplateSyntaxError, meta
+
+    try:
+        return set(meta.find_undeclared_variables(_environment(text, [], BUDGET).parse(text)))
+    except (TemplateSyntaxError, RecursionError, ValueError):
+        return set()
 
 
 def fill(text: str, names: Mapping[str, Any], budget: int = BUDGET) -> Filled:

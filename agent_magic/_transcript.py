@@ -114,6 +114,11 @@ class Transcript:
         return (self._clock() if self.ended is None else self.ended) - self.began
 
     @property
+    def retry_in(self) -> float:
+        """Seconds until the next attempt; 0 where none is waited for."""
+        return 0.0 if self.retry_at is None else max(0.0, self.retry_at[1] - self._clock())
+
+    @property
     def is_complete(self) -> bool:
         """Whether the answer has come to its end."""
         return self._complete

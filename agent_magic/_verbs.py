@@ -121,12 +121,21 @@ def _code(words: Sequence[str], shell: Any) -> None:
     shell.set_next_input(as_cell(blocks[number - 1]))
 
 
+def _sessions(words: Sequence[str], _shell: Any) -> object:
+    from agent_magic._sessions import Sessions
+
+    if words:
+        raise _Refused
+    return Sessions()
+
+
 VERBS = {
     "stop": Verb("stop [all]", "end the newest run, or all", _stop),
     "history": Verb("history [N]", "the last N runs of all kernels (20), as a list of results", _history),
     "recover": Verb(
         "recover [RUN] [--resume]", "the result of a run, by default of the last that was cut off; or go on", _recover
     ),
+    "sessions": Verb("sessions", "the conversations of this kernel", _sessions),
     "code": Verb("code [N]", "put block N of the last answer into a new cell", _code),
     "usage": Verb("usage", "runs, tokens, seconds and cost by agent, of this kernel and of the history", _usage),
 }

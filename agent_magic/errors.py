@@ -11,6 +11,7 @@
       +- ProtocolError    the server said something that its protocol does not know
       +- StreamLost       the connection broke and could not be taken up again
       +- LimitReached     a limit of the person's own stopped the run
+      +- TapeMissing      a replay was asked for, and there is no tape of that question
 
 Each message is one sentence or two that a person can act on: what happened, where (the host), what
 to do. None quotes a key.
@@ -31,6 +32,7 @@ __all__ = [
     "ProtocolError",
     "RateLimited",
     "StreamLost",
+    "TapeMissing",
 ]
 
 
@@ -118,3 +120,7 @@ class StreamLost(AgentMagicError):
 
 class LimitReached(AgentMagicError):
     """A limit that the person set (a time, a size) ended the run; what had arrived is in the result."""
+
+
+class TapeMissing(AgentMagicError):
+    """A replay was asked for, and nobody has recorded what is asked. Nothing was sent."""

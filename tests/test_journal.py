@@ -34,6 +34,7 @@ from agent_magic._request import AgentRequest
 from agent_magic._run import Run
 from agent_magic._stream import Policy
 from agent_magic._tape import Header, Outcome, Question, encode_lines, peek, read_tape
+from agent_magic._taping import Taping
 from agent_magic._writer import flush_tapes
 from agent_magic.errors import AuthError, ConfigError
 from agent_magic.protocols.runagent import RunAgent
@@ -47,7 +48,7 @@ TEXT = "Once upon a time."
 
 def asked(url: str, folder: Path, **request: Any) -> Run:
     """A run that is written down in `folder`, and has begun."""
-    run = Run(RunAgent(), AgentRequest("Why?", url, "demo", **request), FAST, "test", folder)
+    run = Run(RunAgent(), AgentRequest("Why?", url, "demo", **request), FAST, "test", Taping(folder))
     run.start()
     return run
 
@@ -72,7 +73,7 @@ def make_tape(folder: Path, second: int, size: int = 1000, *, ended: bool = True
 def header_of(second: int) -> Header:
     started = datetime.fromtimestamp(second, UTC)
     question = Question("Why?", "http://127.0.0.1:1", "demo")
-    return Header(1, f"{second:012x}", "test", "runagent", started, socket.gethostname(), os.getpid(), question)
+    return Header(1, f"{second:012x}", "test", "runagent", started, question, socket.gethostname(), os.getpid())
 
 
 def until(reached: Callable[[], object]) -> None:
@@ -272,7 +273,13 @@ class TestWriting:
 
         (tmp_path / "file").touch()
         with ScriptedServer(says(stream_from(0))) as server:
-            run = Run(RunAgent(), AgentRequest("Why?", server.url, "demo"), FAST, "test", tmp_path / "file" / "journal")
+            run = Run(
+                RunAgent(),
+                AgentRequest("Why?", server.url, "demo"),
+                FAST,
+                "test",
+                Taping(tmp_path / "file" / "journal"),
+            )
             run.listen(fail)
             run.start()
             assert run.wait(30)

@@ -33,6 +33,7 @@ from agent_magic._request import AgentRequest
 from agent_magic._run import Run
 from agent_magic._stream import Policy
 from agent_magic._tape import read_tape
+from agent_magic._taping import Taping
 from agent_magic._transcript import Transcript
 from agent_magic.errors import AgentMagicError, ConfigError
 from agent_magic.events import AgentEvent, ServerSentEvent, Text
@@ -217,7 +218,7 @@ def served(ending: Ending) -> ScriptedServer:
 def finished(ending: Ending, url: str, journal: Path) -> Run:
     headers: dict[str, str | Secret] = {"X-Token": Secret(HEADER_KEY, "Bearer "), "X-Plain": "plain"}
     ask = AgentRequest("Why?", url, "demo", key=Secret(KEY), key_env="MY_KEY", headers=headers)
-    run = Run(ending.protocol, ask, ending.policy, "test", journal)
+    run = Run(ending.protocol, ask, ending.policy, "test", Taping(journal))
     run.start()
     if ending.stop is not None:
         while "end." not in run.transcript.text:
@@ -526,7 +527,7 @@ class TestReviewed:
         """A placeholder such as "test" spoils neither the answer nor the tape."""
         with ScriptedServer(says(WHOLE)) as server:
             ask = AgentRequest("Why?", server.url, "demo", key=Secret("event"), headers={"X-Author": Secret("at")})
-            run = Run(RunAgent(), ask, Policy(), "test", tmp_path)
+            run = Run(RunAgent(), ask, Policy(), "test", Taping(tmp_path))
             run.start()
             assert run.wait(30)
         (path,) = tmp_path.rglob("*.jsonl")

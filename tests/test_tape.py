@@ -22,6 +22,7 @@ from agent_magic._result import AgentResult
 from agent_magic._run import Run
 from agent_magic._stream import Policy
 from agent_magic._tape import Fault, Flushed, Header, Outcome, peek, read_tape
+from agent_magic._taping import Taping
 from agent_magic._transcript import Transcript
 from agent_magic._writer import flush_tapes
 from agent_magic.errors import AgentMagicError, ConfigError, RateLimited, StreamLost
@@ -44,7 +45,7 @@ YOU_REPLY = {
 def recorded(tmp_path: Path, script: Script | Act, protocol: AgentProtocol, policy: Policy = FAST) -> tuple[Run, Path]:
     """A run that has ended, and its tape."""
     with ScriptedServer(script) as server:
-        run = Run(protocol, AgentRequest("Why?", server.url, "demo"), policy, "test", tmp_path / "journal")
+        run = Run(protocol, AgentRequest("Why?", server.url, "demo"), policy, "test", Taping(tmp_path / "journal"))
         run.start()
         assert run.wait(60)
     (path,) = [path for path in tapes(tmp_path / "journal") if path.name.endswith(f"{run.id}.jsonl")]
@@ -145,7 +146,7 @@ def test_a_stopped_run(tmp_path: Path) -> None:
         connection.recv(1)
 
     with ScriptedServer(script) as server:
-        run = Run(RunAgent(), AgentRequest("Why?", server.url, "demo"), FAST, "test", tmp_path / "journal")
+        run = Run(RunAgent(), AgentRequest("Why?", server.url, "demo"), FAST, "test", Taping(tmp_path / "journal"))
         run.listen(lambda: run.stop() if run.transcript.text.endswith(".") else None)
         run.start()
         assert run.wait(10)
@@ -161,7 +162,7 @@ def test_what_is_on_a_tape(tmp_path: Path) -> None:
     header, *lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert (header["kind"], header["version"], header["question"]["prompt"]) == ("agent_magic tape", 1, "Why?")
     assert [line["kind"] for line in lines] == [
-        "connecting", "connected", "event", "event", "resume", "retrying",
+        "connecting", "connected", "event", "event", "closed", "resume", "retrying",
         "connecting", "connected", "event", "event", "event", "event", "event", "event", "flush", "outcome",
     ]  # fmt: skip
     assert lines[3]["data"] == '{"content": "Once ", "index": 0}'

@@ -12,16 +12,19 @@ from agent_magic.protocols._base import (
     Decoder,
     HTTPFailure,
     Joiner,
+    Keeper,
     error_of,
     integer,
     key_header,
     number,
+    objects,
     read_json,
     read_object,
     refuse_fields,
     text,
     to_json,
 )
+from agent_magic.protocols.openai import OpenAI
 from agent_magic.protocols.runagent import RunAgent
 from agent_magic.protocols.you import You
 
@@ -30,11 +33,13 @@ __all__ = [
     "Decoder",
     "HTTPFailure",
     "Joiner",
+    "Keeper",
     "error_of",
     "get_protocol",
     "integer",
     "key_header",
     "number",
+    "objects",
     "protocol_names",
     "read_json",
     "read_object",
@@ -48,7 +53,7 @@ GROUP = "agent_magic.protocols"
 
 @cache
 def _installed() -> dict[str, AgentProtocol]:
-    built_in: dict[str, AgentProtocol] = {"runagent": RunAgent(), "you": You()}
+    built_in: dict[str, AgentProtocol] = {"openai": OpenAI(), "runagent": RunAgent(), "you": You()}
     others = {entry.name: entry.load()() for entry in entry_points(group=GROUP) if entry.name not in built_in}
     return built_in | others
 

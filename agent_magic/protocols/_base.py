@@ -3,7 +3,7 @@
 An `AgentProtocol` turns an `AgentRequest` into an `HTTPRequest` and hands out a fresh `Decoder` for
 each run. A decoder holds all the state of one run's stream, over as many connections as the run
 takes. Whoever drives it calls, per connection, `decode` for each server-sent event or `whole` for a
-JSON reply; after a lost connection `resume`, and when there is no more to come `flush`.
+JSON reply, and `closed` at the connection's end; after a lost one `resume`, and when there is no more to come `flush`.
 Nothing that a server sends may make a decoder raise anything but `ProtocolError`.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 from msgspec import Struct
@@ -26,16 +26,21 @@ __all__ = [
     "Decoder",
     "HTTPFailure",
     "Joiner",
+    "Keeper",
     "error_of",
     "integer",
     "key_header",
     "number",
+    "objects",
     "read_json",
     "read_object",
     "refuse_fields",
     "text",
     "to_json",
 ]
+
+
+Keeper = Literal["server", "client", "nobody"]
 
 
 class HTTPFailure(Struct, frozen=True):
@@ -60,6 +65,9 @@ class Decoder(Protocol):
     def whole(self, body: bytes) -> Iterable[AgentEvent]:
         """The answer in a JSON reply that was not streamed. Raises `ProtocolError`."""
 
+    def closed(self) -> Iterable[AgentEvent]:
+        """What it means that the connection ended: a `Done` where the answer was complete, mostly nothing."""
+
     def flush(self) -> Iterable[AgentEvent]:
         """What is left when nothing more will come."""
 
@@ -68,11 +76,18 @@ class Decoder(Protocol):
 
 
 class AgentProtocol(Protocol):
-    """One wire. It keeps no state, so one object serves every run."""
+    """One wire. It keeps no state, so one object serves every run.
+
+    `conversations` says who remembers what was said before: the "server", which is sent a session's id, the
+    "client", which sends it along with each question, or "nobody". `has_system` is whether there is a place for a
+    system text.
+    """
 
     name: str
     base_url: str
     key_env: str | None
+    conversations: Keeper
+    has_system: bool
 
     def request(self, ask: AgentRequest) -> HTTPRequest:
         """The HTTP request for `ask`. Raises `ConfigError` for a parameter that it cannot carry."""
@@ -160,6 +175,11 @@ def read_object(sent: ServerSentEvent) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ProtocolError(f"The server sent a {sent.event or 'message'!r} event whose data is no object.", sent.data)
     return value
+
+
+def objects(value: object) -> list[dict[str, Any]]:
+    """The objects of a list; none where `value` is no list."""
+    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
 
 
 def text(value: object) -> str | None:

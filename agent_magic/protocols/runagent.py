@@ -35,6 +35,7 @@ from agent_magic.events import (
 from agent_magic.protocols._base import (
     HTTPFailure,
     Joiner,
+    Keeper,
     error_of,
     integer,
     key_header,
@@ -57,6 +58,8 @@ class RunAgent:
     name = "runagent"
     base_url = "https://api.run-agent.ai"
     key_env: str | None = "RUNAGENT_API_KEY"
+    conversations: Keeper = "server"
+    has_system = False
 
     def request(self, ask: AgentRequest) -> HTTPRequest:
         """The POST that begins, or resumes, a stream."""
@@ -141,6 +144,10 @@ class RunAgentDecoder:
         metadata = result.get("metadata")
         figures = {**reply, **(metadata if isinstance(metadata, dict) else {})}
         yield from _ending(figures, sent)
+
+    def closed(self) -> Iterable[AgentEvent]:
+        """Nothing: this wire says itself when the answer is complete."""
+        return []
 
     def flush(self) -> Iterable[AgentEvent]:
         """Half a character that the stream ended in."""

@@ -29,9 +29,11 @@ from agent_magic.events import (
 from agent_magic.protocols._base import (
     HTTPFailure,
     Joiner,
+    Keeper,
     error_of,
     integer,
     key_header,
+    objects,
     read_json,
     read_object,
     refuse_fields,
@@ -51,6 +53,8 @@ class You:
     name = "you"
     base_url = "https://api.you.com"
     key_env: str | None = "YDC_API_KEY"
+    conversations: Keeper = "nobody"
+    has_system = False
 
     def request(self, ask: AgentRequest) -> HTTPRequest:
         """The POST that begins a run."""
@@ -115,6 +119,10 @@ class YouDecoder:
             yield from _item(item, place, sent)
         yield Done(sent=sent)
 
+    def closed(self) -> Iterable[AgentEvent]:
+        """Nothing: this wire says itself when the answer is complete."""
+        return []
+
     def flush(self) -> Iterable[AgentEvent]:
         """Half a character that an item ended in."""
         left = [(item, joiner.flush()) for item, joiner in self._joiners.items()]
@@ -176,7 +184,7 @@ def _content(response: Mapping[str, Any], sent: ServerSentEvent) -> Iterable[Age
             events: list[AgentEvent] = list(_sources(entries, sent))
         case "research.results":
             reports = [_artifact("report", "text/markdown", entry.get("report"), sent) for entry in entries]
-            cited = [source for entry in entries for source in _list_of_objects(entry.get("sources"))]
+            cited = [source for entry in entries for source in objects(entry.get("sources"))]
             events = [*reports, *_sources(cited, sent)]
         case "compute.results":
             events = [_artifact("computation", "application/json", entry, sent) for entry in entries]
@@ -188,10 +196,6 @@ def _content(response: Mapping[str, Any], sent: ServerSentEvent) -> Iterable[Age
         case _:
             events = []
     return events or [Unknown(name=sent.event, data=sent.data, sent=sent)]
-
-
-def _list_of_objects(value: object) -> list[dict[str, Any]]:
-    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
 
 
 def _sources(entries: Iterable[Mapping[str, Any]], sent: ServerSentEvent) -> Iterator[Source]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from time import monotonic
+from threading import current_thread, main_thread
+from time import monotonic, sleep
 from typing import Any, ClassVar
-
-from IPython.display import display
 
 from agent_magic._run import Run
 from agent_magic.views import _html
 from agent_magic.views._base import Caption
+from agent_magic.views._place import Place
 
 __all__ = ["Bar"]
 
@@ -45,9 +45,11 @@ class Bar:
     """One bar. `button` False draws no Stop button: where the cell blocks, no click could arrive."""
 
     _was_shown: ClassVar[bool] = False
-    _spare: ClassVar[_Texts | None] = None
+    # Several threads paint, each for a run in the background, and none may have what another one has.
+    _spare: ClassVar[list[_Texts]] = []
 
-    def __init__(self, run: Run, caption: Caption, *, button: bool) -> None:
+    def __init__(self, run: Run, caption: Caption, place: Place, *, button: bool) -> None:
+        self._place = place
         self._run = run
         self._caption = caption
         self._has_button = button
@@ -75,26 +77,22 @@ class Bar:
         self._say(self._texts)
         if self._wants_view():
             self._view_due = 0.0
-            display(self._own[0])
+            self._place.show_widget(self._own[0])
 
     def close(self) -> None:
         """Close the models of this run; the others serve the next one."""
         if self._texts is None:
             return
         models, self._own = self._own, []
-        if Bar._spare is None:
-            Bar._spare = self._texts
-        else:
+        if Bar._spare:
             models += self._texts.models
+        else:
+            Bar._spare.append(self._texts)
         self._texts = None
         self._view_due = 0.0
         left = self._opened + LOAD_SECONDS - monotonic()
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            left = 0.0
         if left > 0:
-            loop.call_later(left, _close, models)
+            _later(left, models)
         else:
             _close(models)
 
@@ -109,7 +107,10 @@ class Bar:
     def _open(self) -> _Texts:
         from agent_magic.views._widgets import Box
 
-        texts, Bar._spare = Bar._spare, None
+        try:
+            texts = Bar._spare.pop()
+        except IndexError:
+            texts = None
         if texts is None or not texts.is_alive():
             texts = _Texts()
         self._say(texts)
@@ -137,6 +138,16 @@ class Bar:
 
         button.on_click(stop)
         return button
+
+
+def _later(seconds: float, models: list[Any]) -> None:
+    """Close `models` in a while: in the kernel's loop, or, behind a run in the background, in its painter's thread."""
+    try:
+        asyncio.get_running_loop().call_later(seconds, _close, models)
+    except RuntimeError:
+        if current_thread() is not main_thread():
+            sleep(seconds)
+        _close(models)
 
 
 def _close(models: list[Any]) -> None:

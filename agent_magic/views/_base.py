@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from time import monotonic
 from typing import Protocol
 
 from agent_magic._run import Run
@@ -31,13 +30,19 @@ class View(Protocol):
 class Caption:
     """What is said beside an answer: while it runs, and in one line at its end.
 
-    `cuts` says what of the prompt's values was left out.
+    `cuts` says what of the prompt's values was left out, `notes` where in its conversation the turn stands. With
+    `says_error` the line says why the run failed, where no traceback will.
     """
 
-    def __init__(self, run: Run, variable: str, cuts: Sequence[str] = ()) -> None:
+    def __init__(
+        self, run: Run, variable: str, cuts: Sequence[str] = (), notes: Sequence[str] = (), *, says_error: bool = False
+    ) -> None:
         self.agent = run.agent
         self.variable = variable
+        self._run = run
         self._cuts = cuts
+        self._notes = notes
+        self._says_error = says_error
         self._transcript: Transcript = run.transcript
 
     @property
@@ -45,8 +50,8 @@ class Caption:
         """What the agent is doing now, or what it waits for."""
         retry = self._transcript.retry_at
         if retry is not None:
-            event, due = retry
-            left = max(0.0, due - monotonic())
+            event, _ = retry
+            left = self._transcript.retry_in
             return f"retry {event.attempt} of {event.retries} in {left:.0f} s ({_short(event.reason, 60)})"
         return self._transcript.doing
 
@@ -76,7 +81,9 @@ class Caption:
     def final(self) -> list[str]:
         """The outcome, the seconds, the usage, what must be known of the text, the session, the variable."""
         transcript = self._transcript
-        parts = [self.agent, self.outcome, f"{transcript.elapsed:.1f} s"]
+        parts = [self.agent, self.outcome, *filter(None, [self._run.taped]), f"{transcript.elapsed:.1f} s"]
+        if self._says_error and transcript.error is not None and transcript.status == "failed":
+            parts.append(str(transcript.error))
         if transcript.first_text is not None:
             parts.append(self._speed())
         parts += _tokens(transcript)
@@ -85,7 +92,8 @@ class Caption:
         parts += transcript.notices[:3]
         if len(transcript.notices) > 3:
             parts.append(f"and {len(transcript.notices) - 3} more notices")
-        if transcript.session_id is not None:
+        parts += self._notes
+        if transcript.session_id is not None and not self._notes:
             parts.append(f"session {_short(transcript.session_id)}")
         return [*parts, f"in {self.variable}"]
 

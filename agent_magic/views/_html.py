@@ -8,12 +8,13 @@ which is in the page while a cell runs.
 from __future__ import annotations
 
 from html import escape
+from typing import Any
 from urllib.parse import urlsplit
 
 from agent_magic.events import Source
-from agent_magic.views._base import counted
+from agent_magic.views._base import Caption, counted
 
-__all__ = ["ANCHOR", "line", "progress", "sources_list", "state", "words"]
+__all__ = ["ANCHOR", "ending", "line", "progress", "sources_list", "state", "words"]
 
 QUIET = "color: var(--jp-ui-font-color2, var(--vscode-descriptionForeground, #6b6b6b)); font-size: 0.85em"
 # As high as the bar, whose place it takes; a second row adds to it as little as it can.
@@ -104,6 +105,12 @@ def line(status: str, parts: list[str]) -> str:
     sign, colour = OUTCOMES.get(status, ("", "inherit"))
     marked = f'<span role="status" style="color: {colour}">{sign} {outcome}</span>'
     return f'<div style="{LINE}">{" · ".join([marked, agent, *rest])}</div>'
+
+
+def ending(status: str, caption: Caption) -> dict[str, Any]:
+    """The line at the end and the sources, as a display's data."""
+    shown = line(status, caption.final()) + sources_list(caption.sources())
+    return {"text/html": shown, "text/plain": "\n".join(caption.ending())}
 
 
 def words(parts: list[str]) -> str:

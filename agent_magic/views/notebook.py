@@ -12,25 +12,31 @@ from __future__ import annotations
 from time import monotonic
 from uuid import uuid4
 
-from IPython.display import clear_output, display, update_display
-
 from agent_magic._run import Run
 from agent_magic.views import _html
 from agent_magic.views._bar import Bar
 from agent_magic.views._base import Caption
 from agent_magic.views._markdown import inert
+from agent_magic.views._place import Here, Place
 from agent_magic.views._segments import COUNT, Budget, Segments
 
 __all__ = ["HeadlessView", "NotebookView"]
 
+HERE = Here()
 BAR_SECONDS = 0.5
 FURNISH_SECONDS = 0.15
+
+
+def show_note(said: str) -> None:
+    """Say something that the answer will take the place of."""
+    HERE.show({"text/html": _html.words([said]), "text/plain": said})
 
 
 class HeadlessView:
     """For a request whose outputs nobody watches: nothing while the answer runs, the two outputs at its end."""
 
-    def __init__(self, run: Run, caption: Caption, *, images: bool) -> None:
+    def __init__(self, run: Run, caption: Caption, place: Place = HERE, *, images: bool) -> None:
+        self._place = place
         self._transcript = run.transcript
         self._caption = caption
         self._images = images
@@ -46,21 +52,22 @@ class HeadlessView:
         """Display the answer and the line."""
         text = self._transcript.text
         if text:
-            display({"text/markdown": inert(text, images=self._images), "text/plain": text}, raw=True)
-        caption = self._caption
-        shown = _html.line(self._transcript.status, caption.final()) + _html.sources_list(caption.sources())
-        display({"text/html": shown, "text/plain": "\n".join(caption.ending())}, raw=True)
+            self._place.show({"text/markdown": inert(text, images=self._images), "text/plain": text})
+        self._place.show(_html.ending(self._transcript.status, self._caption))
 
 
 class NotebookView(HeadlessView):
-    """The live view. `button` False draws no Stop button: where the cell blocks, no click could arrive."""
+    """The live view. `button` False draws no Stop button: where the cell blocks, no click could arrive.
 
-    def __init__(self, run: Run, caption: Caption, *, images: bool, button: bool) -> None:
-        super().__init__(run, caption, images=images)
+    Where the cell will have ended, all displays are made before: none is to come later than those of the next cell.
+    """
+
+    def __init__(self, run: Run, caption: Caption, place: Place = HERE, *, images: bool, button: bool) -> None:
+        super().__init__(run, caption, place, images=images)
         self._names = [uuid4().hex for _ in range(COUNT)]
         self._segments = Segments()
         self._budget = Budget()
-        self._bar = Bar(run, caption, button=button)
+        self._bar = Bar(run, caption, place, button=button)
         self._bar_due = 0.0
         self._painted = ""
         self._is_furnished = False
@@ -72,8 +79,10 @@ class NotebookView(HeadlessView):
         To make them takes some tens of milliseconds, and text that is there should not wait for that.
         """
         self._furnish_at = monotonic() + FURNISH_SECONDS
-        display({"text/html": _html.ANCHOR}, raw=True)
+        self._place.show({"text/html": _html.ANCHOR})
         self._make(self._names[:1])
+        if self._place.outlives_cell:
+            self._furnish()
 
     def show(self) -> float:
         """Paint what has changed, as far as the budget of bytes allows."""
@@ -94,7 +103,7 @@ class NotebookView(HeadlessView):
 
     def close(self) -> None:
         """Swap everything for the two final outputs, in one frame, and leave no model behind."""
-        clear_output(wait=True)
+        self._place.clear()
         super().close()
         self._bar.close()
 
@@ -104,7 +113,7 @@ class NotebookView(HeadlessView):
 
     def _make(self, names: list[str]) -> None:
         for name in names:
-            display({"text/markdown": ""}, raw=True, display_id=name)
+            self._place.show({"text/markdown": ""}, name)
 
     def _paint(self, text: str) -> int:
         size = 0
@@ -112,7 +121,7 @@ class NotebookView(HeadlessView):
             if place and not self._is_furnished:
                 self._furnish()
             shown = inert(segment, images=self._images)
-            update_display({"text/markdown": shown}, raw=True, display_id=self._names[place])
+            self._place.update({"text/markdown": shown}, self._names[place])
             size += len(shown.encode("utf-8", "replace"))
         self._painted = text
         return size

@@ -22,6 +22,7 @@ from httpx_sse import EventSource
 from agent_magic._policy import Policy
 from agent_magic._request import AgentRequest
 from agent_magic._run import Run
+from agent_magic._taping import Taping
 from agent_magic.demo._answers import Answer
 from agent_magic.protocols.runagent import RunAgent
 from agent_magic.testing import ScriptedServer, event_stream, head, run_against, says
@@ -275,7 +276,7 @@ def throughput_rows() -> Iterator[Row]:
 
 
 def journaled(url: str, folder: str) -> Run:
-    run = Run(RunAgent(), AgentRequest("Why?", url, "demo"), Policy(), "test", Path(folder))
+    run = Run(RunAgent(), AgentRequest("Why?", url, "demo"), Policy(), "test", Taping(Path(folder)))
     run.start()
     return run
 

@@ -1,0 +1,154 @@
+"""Conversations by name, of this kernel: what was said in each, by which cell, and what a turn sends along.
+
+Some servers keep a conversation and are sent its id; then a cell that is run again is one more turn there. Where
+the conversation is kept here, it takes the place of its own former turn, and the turns behind it, which
+answered to that one, are marked stale: they stay, for nobody has said that they are wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from msgspec import Struct
+
+from agent_magic._agent import Agent, Earlier
+from agent_magic._listing import html_table, text_table
+from agent_magic._request import Said
+from agent_magic._result import AgentResult
+from agent_magic.errors import ConfigError
+
+__all__ = ["Conversation", "Place", "Sessions", "conversation", "remember", "session_names"]
+
+COLUMNS = ("session", "agent", "turns", "stale", "kept by", "last prompt")
+PROMPT_LENGTH = 60
+_CONVERSATIONS: dict[str, Conversation] = {}
+
+
+class Turn(Struct):
+    """One question, its answer, and the cell that asked, where that is known."""
+
+    cell: str | None
+    result: AgentResult
+    is_stale: bool = False
+
+    @property
+    def said(self) -> Said | None:
+        """What it adds to a conversation; nothing without an answer."""
+        counts = self.result.status != "failed" and self.result.text
+        return Said(self.result.prompt, self.result.text) if counts else None
+
+
+class Place(Struct, frozen=True):
+    """Where a cell's turn goes: at `number`, in the place of an old one or behind the last."""
+
+    number: int
+    earlier: Earlier
+    notes: Sequence[str]
+
+
+class Conversation:
+    """What was said under one name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.agent = ""
+        self.keeper = ""
+        self.turns: list[Turn] = []
+
+    def running(self, cell: str | None) -> list[AgentResult]:
+        """The results that a turn of `cell` has to wait for."""
+        return [turn.result for turn in self.turns[: self._number(cell)] if turn.result.status == "running"]
+
+    def place(self, agent: Agent, cell: str | None) -> Place:
+        """Where the turn of `cell` goes that asks `agent`. Raises `ConfigError` where there is none."""
+        keeper = agent.conversations
+        if keeper == "nobody":
+            raise ConfigError(
+                f"The agent {agent.name!r} has no conversations: its protocol, {agent.config.protocol}, has no place "
+                "for what was said before. Ask it without -s, and put earlier answers into the prompt: {{ answer }}."
+            )
+        if self.turns and (self.agent, self.keeper) != (agent.name, keeper):
+            raise ConfigError(
+                f"The session {self.name!r} is with {self.agent!r} and not with {agent.name!r}; "
+                "give it another name, or begin it afresh with --new."
+            )
+        again = self._of(cell)
+        number = self._number(cell) if keeper == "client" else len(self.turns)
+        before = self.turns[:number]
+        said = [said for turn in before if (said := turn.said)]
+        session_id = next((turn.result.session_id for turn in reversed(before) if turn.result.session_id), None)
+        notes = [f"session {self.name}, turn {number + 1}"]
+        if keeper == "server" and again is not None:
+            notes.append("added again: the server keeps the conversation")
+        stale = len(self.turns) - number - 1
+        if stale > 0:
+            notes.append(f"{stale} later turn{'s' * (stale != 1)} now stale")
+        elif any(turn.is_stale for turn in before):
+            notes.append("earlier turns are stale")
+        return Place(number, Earlier(session_id if keeper == "server" else None, said), notes)
+
+    def put(self, place: Place, agent: Agent, cell: str | None, result: AgentResult) -> None:
+        """The turn has begun."""
+        self.agent, self.keeper = agent.name, agent.conversations
+        self.turns[place.number : place.number + 1] = [Turn(cell, result)]
+        for turn in self.turns[place.number + 1 :]:
+            turn.is_stale = True
+
+    def row(self) -> tuple[str, ...]:
+        """What stands under `COLUMNS`."""
+        stale = sum(turn.is_stale for turn in self.turns)
+        prompt = " ".join(self.turns[-1].result.prompt.split()) if self.turns else ""
+        if len(prompt) > PROMPT_LENGTH:
+            prompt = f"{prompt[: PROMPT_LENGTH - 1]}…"
+        keeper = {"server": "the server", "client": "this kernel"}.get(self.keeper, "")
+        return (self.name, self.agent, str(len(self.turns)), str(stale or ""), keeper, prompt)
+
+    def _of(self, cell: str | None) -> int | None:
+        """The place of the turn that `cell` had."""
+        if cell is None:
+            return None
+        return next((number for number, turn in enumerate(self.turns) if turn.cell == cell), None)
+
+    def _number(self, cell: str | None) -> int:
+        own = self._of(cell)
+        return len(self.turns) if own is None else own
+
+
+def conversation(name: str, *, new: bool = False) -> Conversation:
+    """The conversation called `name`; where there is none, or with `new`, an empty one that is not yet known by it."""
+    return Conversation(name) if new or name not in _CONVERSATIONS else _CONVERSATIONS[name]
+
+
+def remember(found: Conversation) -> None:
+    """Have `found` be the conversation of its name."""
+    _CONVERSATIONS[found.name] = found
+
+
+def session_names() -> list[str]:
+    """The names of the conversations, the one that was begun last at the end."""
+    return list(_CONVERSATIONS)
+
+
+class Sessions:
+    """All conversations, as a table."""
+
+    def __init__(self) -> None:
+        self._found = list(_CONVERSATIONS.values())
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def __iter__(self) -> Iterator[Conversation]:
+        return iter(self._found)
+
+    def __repr__(self) -> str:
+        return text_table(COLUMNS, self._rows()) if self._found else NONE
+
+    def _repr_html_(self) -> str:
+        return html_table(COLUMNS, self._rows()) if self._found else f"<p>{NONE}</p>"
+
+    def _rows(self) -> Iterator[tuple[str, ...]]:
+        return (found.row() for found in self._found)
+
+
+NONE = "There are no conversations yet; %%agent -s NAME begins one."

@@ -1,0 +1,247 @@
+"""OpenAI Chat Completions, ``POST {base}/chat/completions``, and the many servers that speak it.
+
+The format is that of OpenAI's API reference, "Chat Completions"; vLLM, llama.cpp, Ollama, LM Studio, OpenRouter and
+others differ in what this room allows for: no ``[DONE]``, usage in the last chunk or in each, ``content`` null,
+a first chunk with a role alone, thinking as ``reasoning_content`` or ``reasoning``, an error object in
+mid-stream. The events have no names; what counts is what a chunk holds. Nothing can be resumed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from agent_magic._request import AgentRequest, HTTPRequest, join_url
+from agent_magic.errors import AgentMagicError, ProtocolError
+from agent_magic.events import (
+    AgentEvent,
+    Done,
+    Failed,
+    Reasoning,
+    ServerSentEvent,
+    Source,
+    Started,
+    Text,
+    ToolCall,
+    Unknown,
+    Usage,
+)
+from agent_magic.protocols._base import (
+    HTTPFailure,
+    Joiner,
+    Keeper,
+    error_of,
+    integer,
+    key_header,
+    objects,
+    read_json,
+    read_object,
+    refuse_fields,
+    text,
+    to_json,
+)
+
+__all__ = ["OpenAI", "OpenAIDecoder"]
+
+OWN_FIELDS = frozenset({"messages", "model", "stream"})
+END = "[DONE]"
+
+
+class OpenAI:
+    """The Chat Completions wire. The agent's id is the model; parameters are fields of the body."""
+
+    name = "openai"
+    base_url = "https://api.openai.com/v1"
+    key_env: str | None = "OPENAI_API_KEY"
+    conversations: Keeper = "client"
+    has_system = True
+
+    def request(self, ask: AgentRequest) -> HTTPRequest:
+        """The POST that begins a stream; a parameter that is null is left out, `stream_options` too."""
+        refuse_fields(ask.parameters, OWN_FIELDS, self.name)
+        fields = {"stream_options": {"include_usage": True}, **ask.parameters}
+        return HTTPRequest(
+            method="POST",
+            url=join_url(ask.base_url, "chat", "completions"),
+            headers={**ask.headers, **key_header(ask), "Accept": "text/event-stream"},
+            body={
+                "model": ask.agent,
+                "messages": messages_of(ask),
+                "stream": True,
+                **{name: value for name, value in fields.items() if value is not None},
+            },
+        )
+
+    def decoder(self, ask: AgentRequest) -> OpenAIDecoder:  # noqa: ARG002 (every wire's decoder is given it)
+        """A decoder for one run."""
+        return OpenAIDecoder()
+
+    def error(self, failure: HTTPFailure) -> AgentMagicError:
+        """The error of a failed reply."""
+        return error_of(failure)
+
+
+def messages_of(ask: AgentRequest) -> list[dict[str, str]]:
+    """The conversation as messages with a role: the system text, what was said, the prompt."""
+    messages = [] if ask.system is None else [{"role": "system", "content": ask.system}]
+    for said in ask.said:
+        messages += [{"role": "user", "content": said.prompt}, {"role": "assistant", "content": said.answer}]
+    return [*messages, {"role": "user", "content": ask.prompt}]
+
+
+class _Call:
+    """A tool call that comes in pieces."""
+
+    def __init__(self, identity: str) -> None:
+        self.id = identity
+        self.name = ""
+        self.arguments: list[str] = []
+
+
+class OpenAIDecoder:
+    """One run's stream of chunks."""
+
+    def __init__(self) -> None:
+        self._begun = False
+        self._reason: str | None = None
+        self._joiners: dict[tuple[str, int], Joiner] = {}
+        self._calls: dict[tuple[int, int], _Call] = {}
+
+    def decode(self, sent: ServerSentEvent) -> Iterable[AgentEvent]:
+        """What one chunk says."""
+        if sent.data.strip() == END:
+            reason, self._reason = self._reason, None
+            return [*self._rest(), Done(reason=reason, sent=sent)]
+        if sent.event not in {"", "message", "error"}:
+            return [Unknown(name=sent.event, data=sent.data, sent=sent)]
+        return self._chunk(read_object(sent), sent)
+
+    def whole(self, body: bytes) -> Iterator[AgentEvent]:
+        """A reply that was not streamed: the same, with a `message` in the place of the `delta`."""
+        sent = ServerSentEvent("", body.decode("utf-8", "replace"))
+        try:
+            reply = read_json(sent.data)
+        except ValueError:
+            reply = None
+        if not isinstance(reply, dict) or not (reply.get("error") or isinstance(reply.get("choices"), list)):
+            raise ProtocolError("The server sent a JSON reply without choices.", sent.data)
+        ended = False
+        for event in self._chunk(reply, sent):
+            ended = ended or isinstance(event, Failed)
+            yield event
+        if not ended:
+            yield from self._rest()
+            yield Done(reason=self._reason, sent=sent)
+
+    def closed(self) -> Iterable[AgentEvent]:
+        """The end, where a reason for it had come: many servers send no ``[DONE]``."""
+        return [] if self._reason is None else [*self._rest(), Done(reason=self._reason)]
+
+    def flush(self) -> Iterable[AgentEvent]:
+        """Half a character, and tool calls that were not whole."""
+        return self._rest()
+
+    def resume(self) -> AgentRequest | None:
+        """None: a second request would be a second answer."""
+        return None
+
+    def _chunk(self, chunk: dict[str, Any], sent: ServerSentEvent) -> Iterator[AgentEvent]:
+        error = chunk.get("error")
+        if error:
+            yield _failed(error, sent)
+            return
+        if sent.event == "error":
+            yield _failed(chunk, sent)
+            return
+        if not self._begun:
+            self._begun = True
+            yield Started(run_id=text(chunk.get("id")), sent=sent)
+        known = False
+        for choice in objects(chunk.get("choices")):
+            known = True
+            yield from self._choice(choice, sent)
+        if isinstance(usage := chunk.get("usage"), dict):
+            known = True
+            yield _usage(usage, sent)
+        if not known and chunk.get("choices") != []:
+            yield Unknown(name=sent.event, data=sent.data, sent=sent)
+
+    def _choice(self, choice: Mapping[str, Any], sent: ServerSentEvent) -> Iterator[AgentEvent]:
+        item = integer(choice.get("index")) or 0
+        delta = choice.get("delta", choice.get("message"))
+        if isinstance(delta, dict):
+            yield from self._delta(delta, item, sent)
+        if reason := text(choice.get("finish_reason")):
+            self._reason = reason
+            yield from self._rest(item)
+            yield Text(text="", item=item, sent=sent)  # no news, but what was sent is kept
+
+    def _delta(self, delta: Mapping[str, Any], item: int, sent: ServerSentEvent) -> Iterator[AgentEvent]:
+        thought = delta.get("reasoning_content", delta.get("reasoning"))
+        if isinstance(thought, str) and thought:
+            yield Reasoning(text=self._joined("thought", item, thought), sent=sent)
+        for kind, piece in _pieces(delta):
+            if kind == "thinking":
+                yield Reasoning(text=self._joined("thought", item, piece), sent=sent)
+            else:
+                yield Text(text=self._joined("text", item, piece), item=item, sent=sent)
+        for place, call in enumerate(objects(delta.get("tool_calls"))):
+            yield from self._call(call, item, place, sent)
+        for note in objects(delta.get("annotations")):
+            cited = note.get("url_citation")
+            if isinstance(cited, dict) and (url := text(cited.get("url"))):
+                yield Source(url=url, title=text(cited.get("title")) or "", sent=sent)
+
+    def _call(self, said: Mapping[str, Any], item: int, place: int, sent: ServerSentEvent) -> Iterator[ToolCall]:
+        number = integer(said.get("index"))
+        key = (item, place if number is None else number)
+        function = said.get("function")
+        function = function if isinstance(function, dict) else {}
+        is_new = key not in self._calls
+        call = self._calls.setdefault(key, _Call(text(said.get("id")) or f"{key[0]}.{key[1]}"))
+        call.name += text(function.get("name")) or ""
+        call.arguments.append(text(function.get("arguments")) or "")
+        if is_new:  # what it is called with is known when it is whole
+            yield ToolCall(id=call.id, name=call.name, sent=sent)
+
+    def _joined(self, kind: str, item: int, piece: str) -> str:
+        return self._joiners.setdefault((kind, item), Joiner()).feed(piece)
+
+    def _rest(self, item: int | None = None) -> list[AgentEvent]:
+        """What an item, or each, has left: halves of characters, the tool calls as they are now."""
+        left: list[AgentEvent] = []
+        for (kind, place), joiner in self._joiners.items():
+            if item in {None, place} and (rest := joiner.flush()):
+                left.append(Reasoning(text=rest) if kind == "thought" else Text(text=rest, item=place))
+        for key in [key for key in self._calls if item in {None, key[0]}]:
+            call = self._calls.pop(key)
+            left.append(ToolCall(id=call.id, name=call.name, arguments="".join(call.arguments)))
+        return left
+
+
+def _pieces(delta: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The text of a delta: a string, or, with some servers, a list of typed parts; a refusal is an answer, too."""
+    for said in (delta.get("content"), delta.get("refusal")):
+        if isinstance(said, str):
+            yield "text", said
+        for part in objects(said):
+            inner = part.get("text", part.get("thinking"))
+            words = "".join(filter(None, (text(one.get("text")) for one in objects(inner))))
+            yield text(part.get("type")) or "text", inner if isinstance(inner, str) else words
+
+
+def _usage(usage: dict[str, Any], sent: ServerSentEvent) -> Usage:
+    return Usage(
+        input_tokens=integer(usage.get("prompt_tokens")),
+        output_tokens=integer(usage.get("completion_tokens")),
+        total_tokens=integer(usage.get("total_tokens")),
+        raw=usage,
+        sent=sent,
+    )
+
+
+def _failed(error: object, sent: ServerSentEvent) -> Failed:
+    facts = error if isinstance(error, dict) else {}
+    code = facts.get("code", facts.get("type"))
+    said = text(facts.get("message")) or text(error) or to_json(error)
+    return Failed(message=said, code=text(code) or (to_json(code) if code is not None else None), sent=sent)

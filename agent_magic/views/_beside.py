@@ -1,0 +1,64 @@
+"""Runs that go on when their cell has ended: a thread that paints, or, where nobody watches, one last look."""
+
+from __future__ import annotations
+
+from contextvars import copy_context
+from threading import Event, Thread
+from uuid import uuid4
+
+from agent_magic._run import Run
+from agent_magic.views import _html
+from agent_magic.views._base import Caption, View
+from agent_magic.views._markdown import inert
+from agent_magic.views._place import Here
+
+__all__ = ["Placeholder", "paint_beside"]
+
+
+def paint_beside(run: Run, view: View) -> None:
+    """Have a thread paint `view` until `run` has ended; it ends with the process."""
+
+    def paint() -> None:
+        news = Event()
+        forget = run.listen(news.set)
+        try:
+            while not run.is_over:
+                news.clear()
+                news.wait(view.show())
+        finally:
+            forget()
+            view.close()
+
+    # ipykernel 7.0 finds the message that it answers in a context variable, which a new thread does not have.
+    context = copy_context()
+    Thread(target=context.run, args=(paint,), name=f"agent_magic painter {run.id}", daemon=True).start()
+
+
+class Placeholder:
+    """The two outputs of a run in a notebook that is executed without a front end (nbclient, papermill).
+
+    Such an executor hears only what is said while a cell runs, as that cell. So the outputs are made while their own
+    cell runs, and are updated while a later one does, once the run has ended.
+    """
+
+    def __init__(self, run: Run, caption: Caption, *, images: bool) -> None:
+        self._run = run
+        self._caption = caption
+        self._images = images
+        self._answer, self._line = uuid4().hex, uuid4().hex
+        self._place = Here()
+
+    def open(self) -> None:
+        """Say that the answer is still to come."""
+        said = f"{self._caption.agent} is asked in the background; the answer is not there yet"
+        self._place.show({"text/markdown": "", "text/plain": ""}, self._answer)
+        self._place.show({"text/html": _html.words([said]), "text/plain": said}, self._line)
+
+    def settle(self) -> bool:
+        """Update both where the run has ended; whether it has."""
+        if self._run.is_over:
+            transcript, caption = self._run.transcript, self._caption
+            text = transcript.text
+            self._place.update({"text/markdown": inert(text, images=self._images), "text/plain": text}, self._answer)
+            self._place.update(_html.ending(transcript.status, caption), self._line)
+        return self._run.is_over
