@@ -92,12 +92,17 @@ def find_tape(address: str, agent: str, *, must: bool) -> Recording | None:
         return tape
     if must:
         others = sum(1 for _ in folder.glob("*.jsonl"))
-        said = f"among the {others} in {folder}" if others else f"in {folder}"
+        said = f"among the {others} in {_short(folder)}" if others else f"in {_short(folder)}"
         raise TapeMissing(
             f"There is no tape {said} for what {agent!r} is asked here (its prompt, its parameters and what was said "
             "before count); run the cell once with --tape record, or with --tape auto."
         )
     return None
+
+
+def _short(folder: Path) -> Path:
+    """`folder` as seen from the working folder, where it is below it: the sentence may stand in a saved notebook."""
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
 
 
 def keep_tape(path: Path, tape: Recording, secrets: Sequence[Secret]) -> bool:
