@@ -113,11 +113,11 @@ class Clicks:
         await self._stack.aclose()
 
     def settle(self) -> None:
-        """Call when a click has ended the cell: has the kernel say that this cell is over.
+        """Call at the cell's end: has the kernel say that this cell is over.
 
-        With a click as the last message, ipykernel 7.1 to 7.3 address the cell's last "idle" to the click
-        (seen on 7.3.0, with jupyter-ui-poll 1.1.0), and a front end would show the cell as running for
-        ever. So it is said once more, to the cell, when the kernel has answered it.
+        With a click as the last message, on this cell's button or on another run's, ipykernel 7.1 to 7.3 address
+        the cell's last "idle" to the click (seen on 7.3.0, with jupyter-ui-poll 1.1.0), and a front end would show
+        the cell as running for ever. So it is said once more, to the cell, when the kernel has answered it.
         """
         kernel = getattr(self._shell, "kernel", None)
         if self._poll is None or kernel is None or _ipykernel() < (7, 0):

@@ -254,8 +254,7 @@ class _Question:
         finally:
             forget()
             self._end(run, view)
-            if run.transcript.status == "stopped":
-                clicks.settle()
+            clicks.settle()
         self._raise(run, interrupted=interrupted)
 
     def _block(self, run: Run, view: View) -> None:
