@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from threading import current_thread, main_thread
 from typing import Any, Self
 
 from IPython.core.interactiveshell import ExecutionInfo, InteractiveShell
+
+from agent_magic._waiting import Wait, set_way
 
 __all__ = ["AwaitedCells", "Clicks", "abort_queue", "can_be_clicked", "cell_id", "parent_message"]
 
@@ -35,9 +38,11 @@ class AwaitedCells:
         self._shell = shell
         self._entered: deque[str | None] = deque(maxlen=1000)
         self._raw_cell = ""
+        self._depth = 0
         self._hooks: dict[str, Callable[..., None]] = {
             "pre_execute": self._enter,
             "pre_run_cell": self._note,
+            "post_run_cell": self._leave,
         }
 
     def install(self) -> None:
@@ -47,9 +52,11 @@ class AwaitedCells:
             self._shell.events.register(event, hook)
         # The cell that loads the extension, if a cell does, was entered before anybody looked.
         self._entered.append(self._request())
+        set_way(self._clicks)
 
     def remove(self) -> None:
         """Leave the shell as it was."""
+        set_way(None)
         self._shell.input_transformers_post.remove(self._transform)
         for event, hook in self._hooks.items():
             self._shell.events.unregister(event, hook)
@@ -72,7 +79,28 @@ class AwaitedCells:
         self._entered.append(self._request())
 
     def _note(self, info: ExecutionInfo) -> None:
+        self._depth += 1
         self._raw_cell = str(info.raw_cell or "")
+
+    def _leave(self, _result: object) -> None:
+        self._depth = max(0, self._depth - 1)
+
+    def _clicks(self) -> AbstractAsyncContextManager[Wait] | None:
+        """The way to wait for a result: with clicks coming through, where a cell does and the kernel needs help."""
+        in_cell = self._depth > 0 and current_thread() is main_thread()
+        kernel = getattr(self._shell, "kernel", None)
+        return None if kernel is None or not in_cell or not _needs_polling() else self._awaited()
+
+    @asynccontextmanager
+    async def _awaited(self) -> AsyncIterator[Wait]:
+        async with Clicks(self._shell) as clicks:
+
+            async def wait(news: asyncio.Event, seconds: float) -> None:
+                # A task may go on when its cell has ended. What is run then is the kernel's own business again.
+                await (clicks.wait(news, seconds) if self._depth else news.wait())
+
+            yield wait
+            clicks.settle()
 
     def _request(self) -> str | None:
         """The id of the message that has the kernel execute; None in a terminal."""

@@ -17,6 +17,7 @@ from agent_magic._policy import Price
 from agent_magic._run import Run
 from agent_magic._tape import Header
 from agent_magic._transcript import Status, Transcript
+from agent_magic._waiting import waiting
 from agent_magic.errors import AgentMagicError, PromptError
 from agent_magic.events import AgentEvent, Artifact, Source, ToolCall, ToolResult, Usage
 from agent_magic.protocols import read_json
@@ -249,9 +250,9 @@ class AgentResult:
             yield event
 
     async def _ended(self) -> AgentResult:
-        async with aclosing(self.changes()) as changes:
+        async with waiting() as wait, aclosing(self.changes()) as changes:
             async for news in changes:
-                await news.wait()
+                await wait(news, 1.0)
         return self
 
     async def changes(self) -> AsyncGenerator[asyncio.Event]:
