@@ -9,18 +9,21 @@ from typing import Any
 
 import msgspec
 
-from agent_magic._config import AgentConfig, check_values, keeps_journal, load_settings
+from agent_magic._check import SETTABLE, check_names, checked_value
+from agent_magic._config import AgentConfig, Source, check_values, keeps_journal, load_settings
 from agent_magic._connection import check_request
 from agent_magic._journal import journal_folder
-from agent_magic._keys import Secret, check_variable, find_key
+from agent_magic._key_sources import find_key, look_up
+from agent_magic._keys import Secret
+from agent_magic._layers import settings_said
 from agent_magic._policy import Policy
-from agent_magic._request import AgentRequest, HTTPRequest, check_base_url
+from agent_magic._request import AgentRequest, HTTPRequest, check_base_url, host_of
 from agent_magic._result import AgentResult
 from agent_magic._run import Run
 from agent_magic._trust import Destination, Trust, origin_of
 from agent_magic.errors import ConfigError, PromptError
 from agent_magic.events import AgentEvent
-from agent_magic.protocols import get_protocol
+from agent_magic.protocols import AgentProtocol, get_protocol
 
 __all__ = ["Agent"]
 
@@ -33,7 +36,8 @@ class Agent:
         Agent("researcher")
         Agent(protocol="you", agent="advanced", key_env="YDC_API_KEY")
 
-    Settings given here stand above those of the files. Raises `ConfigError`.
+    Settings given here stand above those of the environment and of ``%config``, and those above the files'.
+    `origins` says where each that is not the default came from. Raises `ConfigError`.
     """
 
     def __init__(self, name: str | None = None, /, **settings: Any) -> None:
@@ -41,54 +45,67 @@ class Agent:
             self.name, base = settings.get("agent", settings["protocol"]), AgentConfig()
             self._project: Path | None = None
             self._trust = Trust()
+            source = Source("Agent(...)")
         else:
             known = load_settings()
             self.name, base = known.agent(name)
             self._project, self._trust = known.projects.get(self.name), known.trust
+            source = known.sources[self.name]
         self._given = frozenset(settings)
-        self.config = _configured(base, settings)
-        self._protocol = get_protocol(self.config.protocol)
+        self.config, self.origins = _configured(base, source, settings)
+        self.protocol = self._found_protocol()
 
     def __repr__(self) -> str:
         return f"Agent({self.name!r})"
 
-    def prepare(self, prompt: str, parameters: dict[str, Any] | None = None) -> AgentRequest:
+    def prepare(self, prompt: str, parameters: dict[str, Any] | None = None, *, dry: bool = False) -> AgentRequest:
         """The request for `prompt`, with everything checked that can be before it is sent.
 
-        Raises `PromptError`, `ConfigError` and `AuthError`.
+        `dry` asks nobody for a key: where there is none, an empty one stands in its place. Raises `PromptError`,
+        `ConfigError` and `AuthError`.
         """
         if not prompt.strip():
             raise PromptError("The prompt is blank; write the question below the %%agent line.")
         config = self.config
-        base_url = check_base_url(self._base_url())
-        if variable := self._key_variable():
-            check_variable(variable)
-        self._check_trust(base_url)
+        base_url = self.checked_url()
+        variable = self.key_variable
         ask = AgentRequest(
             prompt=prompt,
             base_url=base_url,
             agent=config.agent,
             parameters={**config.parameters, **(parameters or {})},
             headers=self.headers(),
-            key=find_key(variable) if variable else None,
+            key=Secret("") if variable else None,
             key_env=variable,
             auth=config.auth,
         )
-        check_request(self._protocol.request(ask), self._policy())
-        return ask
+        # Nobody is asked for the key of a request that cannot be sent.
+        check_request(self.protocol.request(ask), self._policy())
+        if variable is None:
+            return ask
+        if not dry:
+            return msgspec.structs.replace(ask, key=find_key(variable, host_of(base_url)))
+        found = look_up(variable)
+        return ask if found is None else msgspec.structs.replace(ask, key=found.key)
+
+    def checked_url(self) -> str:
+        """The base URL, which may have this agent's key. Raises `ConfigError` where it may not."""
+        base_url = check_base_url(self.base_url)
+        self._check_trust(base_url)
+        return base_url
 
     def headers(self) -> dict[str, str | Secret]:
         """The headers that the settings name; a value that its name calls a secret is one."""
         return {name: _guarded(name, value) for name, value in self.config.headers.items()}
 
     def request(self, prompt: str, parameters: dict[str, Any] | None = None) -> HTTPRequest:
-        """What would be sent for `prompt`; the key in it prints as ``***``."""
-        return self._protocol.request(self.prepare(prompt, parameters))
+        """What would be sent for `prompt`; the key in it prints as ``***``, also where there is none yet."""
+        return self.protocol.request(self.prepare(prompt, parameters, dry=True))
 
     def begin(self, prompt: str, parameters: dict[str, Any] | None = None) -> tuple[AgentResult, Run]:
         """Begin to ask; returns at once with the growing result."""
         ask = self.prepare(prompt, parameters)
-        run = Run(self._protocol, ask, self._policy(), self.name, journal_folder() if keeps_journal() else None)
+        run = Run(self.protocol, ask, self._policy(), self.name, journal_folder() if keeps_journal() else None)
         result = AgentResult(run, ask.parameters)
         run.start()
         return result, run
@@ -128,16 +145,16 @@ class Agent:
 
     def _check_trust(self, base_url: str) -> None:
         """Raise `ConfigError` where a project's file would have a key of the person's go where it may not."""
-        variable = self._key_variable()
+        variable = self.key_variable
         own_headers = self.config.headers if "headers" in self._given else {}
         guarded = any(isinstance(_guarded(name, value), Secret) for name, value in own_headers.items())
         if self._project is None or (variable is None and not guarded):
             return
         to = Destination(
             url=base_url,
-            service=self._protocol.base_url,
+            service=self.protocol.base_url,
             variable=variable,
-            variable_of_service=self._protocol.key_env,
+            variable_of_service=self.protocol.key_env,
             says_url="base_url" not in self._given,
             says_variable=variable is not None and "key_env" not in self._given,
             says_verify=self.config.verify is not None and "verify" not in self._given,
@@ -147,33 +164,57 @@ class Agent:
 
     def asks(self, protocol: str, agent: str, base_url: str) -> bool:
         """Whether this agent is that one: of the same wire, of the same name there, at the same place."""
-        said = (self.config.protocol, self.config.agent, origin_of(self._base_url()))
+        said = (self.config.protocol, self.config.agent, origin_of(self.base_url))
         return said == (protocol, agent, origin_of(base_url))
 
     def _policy(self) -> Policy:
         return Policy(**{field: getattr(self.config, field) for field in Policy.__struct_fields__})
 
-    def _base_url(self) -> str:
+    @property
+    def base_url(self) -> str:
+        """The URL that is asked: the settings' own, or the protocol's."""
         if self.config.embedded and self.config.base_url is None:
             return _embedded_url()
-        return self.config.base_url or self._protocol.base_url
+        return self.config.base_url or self.protocol.base_url
 
-    def _key_variable(self) -> str | None:
+    @property
+    def key_variable(self) -> str | None:
+        """The name of the key, where one goes along."""
         if self.config.embedded and self.config.key_env is None:
             return None
         if self.config.key_env is not None:
             return self.config.key_env or None
-        return self._protocol.key_env
+        return self.protocol.key_env
+
+    def _found_protocol(self) -> AgentProtocol:
+        try:
+            return get_protocol(self.config.protocol)
+        except ConfigError as error:
+            where = self.origins.get("protocol", "Agent(...)")
+            place = "" if where == "Agent(...)" else f"agents.{self.name}."
+            raise ConfigError(f"{where}: {place}protocol: {error}") from None
 
 
-def _configured(base: AgentConfig, settings: dict[str, Any]) -> AgentConfig:
+def _configured(base: AgentConfig, source: Source, given: dict[str, Any]) -> tuple[AgentConfig, dict[str, str]]:
+    """The settings of an agent, and where each that is said came from."""
+    said = settings_said()
+    if base.embedded:
+        said.pop("max_cost", None)  # it costs nothing
+    check_names("Agent(...): ", "", given, SETTABLE)
     try:
-        unchecked = msgspec.structs.replace(base, **settings)
-        config = msgspec.convert(msgspec.to_builtins(unchecked), AgentConfig)
-    except (TypeError, msgspec.ValidationError) as error:
-        raise ConfigError(f"These settings make no agent: {error}.") from None
-    check_values(config)
-    return config
+        plain = {name: msgspec.to_builtins(value) for name, value in given.items()}
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(f"Agent(...): these settings cannot be written down: {error}.") from None
+    values = {name: value for name, (value, _) in said.items()}
+    values |= {name: checked_value(f"Agent(...): {name}", name, value) for name, value in plain.items()}
+    origins = dict.fromkeys(source.says, source.where) | {name: where for name, (_, where) in said.items()}
+    origins |= dict.fromkeys(given, "Agent(...)")
+    config = msgspec.structs.replace(base, **values)
+    try:
+        check_values(config)
+    except ConfigError as error:
+        raise ConfigError(f"{origins.get('max_cost', source.where)}: {error}") from None
+    return config, origins
 
 
 def _guarded(name: str, value: str) -> str | Secret:

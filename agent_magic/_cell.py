@@ -11,14 +11,16 @@ a mark into the call; by the mark alone the magic knows that it is awaited.
 from __future__ import annotations
 
 import asyncio
+import signal
+import sys
 from collections import deque
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager, suppress
 from typing import Any, Self
 
 from IPython.core.interactiveshell import ExecutionInfo, InteractiveShell
 
-__all__ = ["AwaitedCells", "Clicks", "abort_queue", "can_be_clicked"]
+__all__ = ["AwaitedCells", "Clicks", "abort_queue", "can_be_asked", "can_be_clicked", "interruptible"]
 
 CALL = "get_ipython().run_cell_magic('agent', "
 # No line that a person types holds a NUL.
@@ -161,6 +163,26 @@ def can_be_clicked(shell: InteractiveShell) -> bool:
     message = _parent_message(shell)
     names_cell = "cellId" in message.get("metadata", {}) or "colab" in message.get("metadata", {})
     return bool(message.get("content", {}).get("allow_stdin", True)) or names_cell
+
+
+def can_be_asked(shell: InteractiveShell) -> bool:
+    """Whether somebody can type an answer now: at a terminal, or in a front end that allows this request to ask."""
+    if getattr(shell, "kernel", None) is None:
+        return sys.stdin is not None and sys.stdin.isatty()
+    return bool(_parent_message(shell).get("content", {}).get("allow_stdin"))
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """In the main thread: an interrupt is a KeyboardInterrupt, also in a cell that awaits.
+
+    There ipykernel turns it into a cancellation, which comes when the cell next awaits: never, while a prompt waits.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
 
 
 def abort_queue(shell: InteractiveShell) -> None:

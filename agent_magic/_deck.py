@@ -12,7 +12,8 @@ from typing import assert_never
 
 from agent_magic import events
 from agent_magic._echo import guarded
-from agent_magic._keys import Secret, find_key
+from agent_magic._key_sources import held_key
+from agent_magic._keys import Secret
 from agent_magic._request import AgentRequest, HTTPRequest
 from agent_magic._tape import (
     Dialled,
@@ -210,9 +211,10 @@ def _known(variable: str | None) -> list[Secret]:
     if not variable:
         return []
     try:
-        return [find_key(variable)]
+        found = held_key(variable)
     except AgentMagicError:
         return []
+    return [found.key] if found is not None else []
 
 
 def _close(transcript: Transcript, outcome: Outcome) -> None:

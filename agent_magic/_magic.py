@@ -8,17 +8,25 @@ loading the extension costs next to nothing.
 from __future__ import annotations
 
 import asyncio
+import getpass
 import sys
+import warnings
 from collections.abc import Awaitable
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
+from traitlets import TraitError
 
-from agent_magic._cell import AwaitedCells, Clicks, abort_queue, can_be_clicked
+from agent_magic._cell import AwaitedCells, Clicks, abort_queue, can_be_asked, can_be_clicked, interruptible
+from agent_magic._key_sources import ask_with, forget_keys
+from agent_magic._keys import Secret
 from agent_magic._options import Options, help_text, parse_options
+from agent_magic._overrides import forget_overrides
+from agent_magic._traits import Agents, Amount, Flag, Name, Number, Seconds, ShellSettings
 from agent_magic._verbs import manage, verbs_text
+from agent_magic.errors import ConfigError
 
 if TYPE_CHECKING:
     from agent_magic._agent import Agent
@@ -30,30 +38,78 @@ __all__ = ["AgentMagics", "load", "unload"]
 
 
 def load(shell: InteractiveShell) -> None:
-    """Register the magics; loading twice is loading once."""
-    if "AgentMagics" not in shell.magics_manager.registry:
+    """Register the magics; loading twice is loading once. Raises `ConfigError` for what IPython's settings hold."""
+    if "AgentMagics" in shell.magics_manager.registry:
+        return
+    try:
         magics = AgentMagics(shell)
-        shell.register_magics(magics)
-        magics.cells.install()
+    except TraitError as error:
+        _forget(shell)
+        raise ConfigError(f"In IPython's settings, {error}") from None
+    shell.register_magics(magics)
+    magics.cells.install()
+    ask_with(magics.ask_hidden)
 
 
 def unload(shell: InteractiveShell) -> None:
-    """Take the magics and the transformer out."""
+    """Take the magics and the transformer out, and forget what was said and typed for this session."""
     magics = shell.magics_manager.registry.pop("AgentMagics", None)
     if isinstance(magics, AgentMagics):
         magics.cells.remove()
+        magics.settings.restore()
         for kind in ("line", "cell"):
             shell.magics_manager.magics[kind].pop("agent", None)
+        _forget(shell)
+
+
+def _forget(shell: InteractiveShell) -> None:
+    shell.configurables[:] = [one for one in shell.configurables if not isinstance(one, AgentMagics)]
+    ask_with(None)
+    forget_keys()
+    forget_overrides()
 
 
 @magics_class
 class AgentMagics(Magics):
-    """The two magics."""
+    """``%%agent`` and ``%agent``. What is set here holds for all agents, for this session: above the files and the
+    environment, below the cell's own line. None is what stands below.
+    """
+
+    default = Name(help="The agent that is asked without a name; `%agent use NAME` sets it, too.")
+    timeout = Seconds(help="The longest silence, in seconds, before the connection counts as lost.")
+    max_time = Seconds(help="The longest that a whole run may take, in seconds.")
+    retries = Number(help="Reconnections in a row without progress.")
+    backoff = Seconds(help="Seconds before the first reconnection, doubled each time.")
+    max_wait = Seconds(help="The longest wait, in seconds, that a server may ask for.")
+    max_value = Number(help="The most characters that one {{ }} puts into a prompt.")
+    max_cost = Amount(help="The most that one run may cost, by the agent's own price.")
+    images = Flag(help="True lets the images of answers through.")
+    journal = Flag(help="False writes no run down.")
+    agents = Agents(
+        help="Agents of your own by name, each described wholly, as in a file: "
+        '{"mine": {"protocol": "you", "agent": "advanced", "key_env": "YDC_API_KEY"}}.'
+    )
 
     def __init__(self, shell: InteractiveShell) -> None:
         super().__init__(shell)
         self._ip = shell
         self.cells = AwaitedCells(shell)
+        self.settings = ShellSettings(shell)
+
+    def ask_hidden(self, prompt: str) -> Secret | None:
+        """What is typed at `prompt`, which nobody sees; None where nobody can type."""
+        if not can_be_asked(self._ip):
+            return None
+        try:
+            with interruptible(), warnings.catch_warnings():
+                warnings.simplefilter("error", getpass.GetPassWarning)  # a terminal that would show it
+                return Secret(getpass.getpass(prompt).strip())
+        except EOFError:
+            return Secret("")
+        except KeyboardInterrupt:
+            raise _short_interrupt() from None
+        except getpass.GetPassWarning:
+            return None
 
     @no_var_expand
     @line_cell_magic
@@ -230,5 +286,6 @@ def show_request(agent: Agent, filled: Filled, parameters: dict[str, Any]) -> No
     body = strike_all(msgspec.json.format(request.encoded_body(), indent=2).decode(), secrets)
     headers = "\n".join(f"{name}: {value}" for name, value in request.headers.items())
     size = f"{len(request.encoded_body()):,} bytes, not sent."
-    told = "\n".join([size, *(strike_all(str(put), secrets) for put in filled.put)])
+    missing = [f"There is no key yet: {agent.key_variable} is not set."] if any(one.is_empty for one in secrets) else []
+    told = "\n".join([size, *missing, *(strike_all(str(put), secrets) for put in filled.put)])
     print(f"{request.method} {request.url}\n{headers}\n\n{body}\n\n{told}")  # noqa: T201

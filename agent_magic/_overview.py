@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from html import escape
 
-from agent_magic._config import load_settings
+from agent_magic._config import AgentConfig, Source, load_settings
 from agent_magic._request import host_of
 from agent_magic._run import live_runs
+from agent_magic.errors import ConfigError
 from agent_magic.protocols import get_protocol
 
 __all__ = ["Overview"]
+
+
+COLUMNS = ("agent", "protocol", "asks", "at", "described in")
 
 
 class Overview:
@@ -18,37 +22,46 @@ class Overview:
     def __init__(self) -> None:
         settings = load_settings()
         self.default = settings.default
+        self.default_from = settings.default_from
         self.rows = [
-            (
-                name,
-                config.protocol,
-                config.agent,
-                self._place(config.protocol, config.base_url, embedded=config.embedded),
-            )
+            (name, config.protocol, config.agent, _place(config), _source(settings.sources[name]))
             for name, config in settings.agents.items()
         ]
         self.running = [f"{run.agent}: {run.transcript.doing}, {run.transcript.elapsed:.0f} s" for run in live_runs()]
 
-    def _place(self, protocol: str, base_url: str | None, *, embedded: bool) -> str:
-        return "in this process" if embedded else host_of(base_url or get_protocol(protocol).base_url)
-
     def __repr__(self) -> str:
-        lines = [
-            f"{'*' if name == self.default else ' '} {name:<16} {protocol:<12} {agent:<20} {place}"
-            for name, protocol, agent, place in self.rows
-        ]
+        rows = [("", *COLUMNS), *(("*" if row[0] == self.default else "", *row) for row in self.rows)]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
+        lines = ["  ".join([*map(str.ljust, row[:-1], widths), row[-1]]) for row in rows]
         running = [f"running: {line}" for line in self.running] or ["nothing is running"]
-        return "\n".join([*lines, *running])
+        return "\n".join([*lines, self._default(), *running])
 
     def _repr_html_(self) -> str:
         cells = "".join(
             "<tr>" + "".join(f"<td style='text-align: left'>{escape(cell)}</td>" for cell in self._cells(row)) + "</tr>"
             for row in self.rows
         )
-        head = "".join(f"<th style='text-align: left'>{name}</th>" for name in ("agent", "protocol", "asks", "at"))
+        head = "".join(f"<th style='text-align: left'>{name}</th>" for name in COLUMNS)
         running = escape("; ".join(self.running) or "nothing is running")
-        return f"<table><tr>{head}</tr>{cells}</table><p>Running: {running}</p>"
+        return f"<table><tr>{head}</tr>{cells}</table><p>{escape(self._default())}</p><p>Running: {running}</p>"
 
-    def _cells(self, row: tuple[str, str, str, str]) -> tuple[str, ...]:
+    def _default(self) -> str:
+        there = "" if any(row[0] == self.default for row in self.rows) else ", and there is no such agent"
+        return f"Without a name, {self.default} is asked ({self.default_from}){there}."
+
+    def _cells(self, row: tuple[str, ...]) -> tuple[str, ...]:
         name, *rest = row
         return (f"{name} (default)" if name == self.default else name, *rest)
+
+
+def _place(config: AgentConfig) -> str:
+    if config.embedded:
+        return "in this process"
+    try:
+        return host_of(config.base_url or get_protocol(config.protocol).base_url)
+    except ConfigError as error:  # one agent's mistake is its own row's
+        return str(error)
+
+
+def _source(source: Source) -> str:
+    return f"{source.where}, in place of the embedded one" if source.replaces_embedded else source.where
