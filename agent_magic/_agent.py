@@ -13,7 +13,7 @@ from agent_magic._check import SETTABLE, check_names, checked_value
 from agent_magic._config import AgentConfig, Source, check_values, keeps_journal, load_settings
 from agent_magic._connection import check_request
 from agent_magic._journal import journal_folder
-from agent_magic._key_sources import find_key, look_up
+from agent_magic._key_sources import checked_key, find_key, look_up
 from agent_magic._keys import Secret
 from agent_magic._layers import settings_said
 from agent_magic._policy import Policy
@@ -86,7 +86,7 @@ class Agent:
         if not dry:
             return msgspec.structs.replace(ask, key=find_key(variable, host_of(base_url)))
         found = look_up(variable)
-        return ask if found is None else msgspec.structs.replace(ask, key=found.key)
+        return ask if found is None else msgspec.structs.replace(ask, key=checked_key(variable, found))
 
     def checked_url(self) -> str:
         """The base URL, which may have this agent's key. Raises `ConfigError` where it may not."""

@@ -6,19 +6,17 @@ What is found beyond the environment is held for this session, in a `Secret`, un
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable
 from importlib import import_module
 from typing import NamedTuple
 
 from agent_magic._keyring import KeyringTrouble, read_key
 from agent_magic._keys import Secret, check_variable
+from agent_magic._prompt import ask_hidden
 from agent_magic.errors import AuthError
 
 __all__ = [
     "FoundKey",
-    "ask_hidden",
-    "ask_with",
+    "checked_key",
     "find_key",
     "forget_key",
     "forget_keys",
@@ -26,9 +24,6 @@ __all__ = [
     "hold_key",
     "look_up",
 ]
-
-# Asks for a hidden text; None where there is nobody to answer.
-Asker = Callable[[str], Secret | None]
 
 ENVIRONMENT, KEYRING, COLAB, SESSION = "environment", "keyring", "Colab's secrets", "this session"
 AFTER_REFUSAL = {
@@ -45,27 +40,8 @@ class FoundKey(NamedTuple):
     source: str
 
 
-class _Session:
-    """What this process holds of keys, and how it asks for one."""
-
-    def __init__(self) -> None:
-        self.held: dict[str, FoundKey] = {}
-        self.asker: Asker | None = None
-
-
-_SESSION = _Session()
-
-
-def ask_with(asker: Asker | None) -> None:
-    """From now on the person is asked by `asker`; None asks nobody."""
-    _SESSION.asker = asker
-
-
-def ask_hidden(prompt: str) -> Secret | None:
-    """What the person types at `prompt`, stripped; None where nobody can be asked. Only the main thread asks."""
-    if _SESSION.asker is None or threading.current_thread() is not threading.main_thread():
-        return None
-    return _SESSION.asker(prompt)
+# What is held for this session, by variable.
+_HELD: dict[str, FoundKey] = {}
 
 
 def find_key(variable: str, host: str | None = None) -> Secret:
@@ -83,14 +59,20 @@ def find_key(variable: str, host: str | None = None) -> Secret:
             f'for example with os.environ["{variable}"] = getpass.getpass(), or store it with %agent login '
             '(for a server that wants no key, set key_env = "").'
         )
+    key = checked_key(variable, found)
+    if found.source != ENVIRONMENT:
+        _HELD[variable] = found
+    return key
+
+
+def checked_key(variable: str, found: FoundKey) -> Secret:
+    """The key that was `found` as `variable`. Raises `AuthError` where no header can carry it."""
     if not found.key.is_visible:
         place = variable if found.source == ENVIRONMENT else f"{variable} ({found.source})"
         raise AuthError(
             f"The key in {place} has a character that a header cannot carry (a space, a line end, "
             "a letter outside ASCII); copy it once more."
         )
-    if found.source != ENVIRONMENT:
-        _SESSION.held[variable] = found
     return found.key
 
 
@@ -99,7 +81,7 @@ def held_key(variable: str) -> FoundKey | None:
     check_variable(variable)
     # A traceback may show what a frame holds, so no name here stands for the bare text.
     key = Secret(os.environ.get(variable, "").strip())
-    return _SESSION.held.get(variable) if key.is_empty else FoundKey(key, ENVIRONMENT)
+    return _HELD.get(variable) if key.is_empty else FoundKey(key, ENVIRONMENT)
 
 
 def look_up(variable: str, troubles: list[str] | None = None) -> FoundKey | None:
@@ -117,21 +99,21 @@ def look_up(variable: str, troubles: list[str] | None = None) -> FoundKey | None
 
 def hold_key(variable: str, key: Secret) -> None:
     """Hold `key`, which has just been stored in the keyring."""
-    _SESSION.held[variable] = FoundKey(key, KEYRING)
+    _HELD[variable] = FoundKey(key, KEYRING)
 
 
 def forget_key(variable: str, key: Secret | None = None) -> str | None:
     """Hold the key no longer, where it is `key` or none is named. What is to be said of it, where it was held."""
-    found = _SESSION.held.get(variable)
+    found = _HELD.get(variable)
     if found is None or (key is not None and found.key is not key):
         return None
-    del _SESSION.held[variable]
+    del _HELD[variable]
     return AFTER_REFUSAL[found.source]
 
 
 def forget_keys() -> None:
     """Hold no key any longer."""
-    _SESSION.held.clear()
+    _HELD.clear()
 
 
 def _of_colab(variable: str) -> FoundKey | None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 
 from agent_magic._agent import Agent
-from agent_magic._key_sources import ask_hidden, forget_key, hold_key
+from agent_magic._key_sources import forget_key, hold_key
 from agent_magic._keyring import KeyringTrouble, delete_key, read_key, store_key
+from agent_magic._prompt import ask_hidden
 from agent_magic._request import host_of
 from agent_magic.errors import AuthError, ConfigError
 

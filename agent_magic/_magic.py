@@ -8,7 +8,6 @@ loading the extension costs next to nothing.
 from __future__ import annotations
 
 import asyncio
-import getpass
 import sys
 import warnings
 from collections.abc import Awaitable
@@ -20,16 +19,16 @@ from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_exp
 from traitlets import TraitError
 
 from agent_magic._cell import AwaitedCells, Clicks, abort_queue, can_be_asked, can_be_clicked, interruptible
-from agent_magic._key_sources import ask_with, forget_keys
-from agent_magic._keys import Secret
 from agent_magic._options import Options, help_text, parse_options
 from agent_magic._overrides import forget_overrides
+from agent_magic._prompt import ask_with
 from agent_magic._traits import Agents, Amount, Flag, Name, Number, Seconds, ShellSettings
 from agent_magic._verbs import manage, verbs_text
 from agent_magic.errors import ConfigError
 
 if TYPE_CHECKING:
     from agent_magic._agent import Agent
+    from agent_magic._keys import Secret
     from agent_magic._run import Run
     from agent_magic._template import Filled
     from agent_magic.views._base import Caption, View
@@ -65,8 +64,11 @@ def unload(shell: InteractiveShell) -> None:
 def _forget(shell: InteractiveShell) -> None:
     shell.configurables[:] = [one for one in shell.configurables if not isinstance(one, AgentMagics)]
     ask_with(None)
-    forget_keys()
     forget_overrides()
+    if "agent_magic._key_sources" in sys.modules:  # else nothing is held
+        from agent_magic._key_sources import forget_keys
+
+        forget_keys()
 
 
 @magics_class
@@ -76,12 +78,12 @@ class AgentMagics(Magics):
     """
 
     default = Name(help="The agent that is asked without a name; `%agent use NAME` sets it, too.")
-    timeout = Seconds(help="The longest silence, in seconds, before the connection counts as lost.")
-    max_time = Seconds(help="The longest that a whole run may take, in seconds.")
-    retries = Number(help="Reconnections in a row without progress.")
-    backoff = Seconds(help="Seconds before the first reconnection, doubled each time.")
-    max_wait = Seconds(help="The longest wait, in seconds, that a server may ask for.")
-    max_value = Number(help="The most characters that one {{ }} puts into a prompt.")
+    timeout = Seconds(help="The longest silence, in seconds, before the connection counts as lost (else 60).")
+    max_time = Seconds(help="The longest that a whole run may take, in seconds (else no limit).")
+    retries = Number(help="Reconnections in a row without progress (else 3).")
+    backoff = Seconds(help="Seconds before the first reconnection, doubled each time (else 2).")
+    max_wait = Seconds(help="The longest wait, in seconds, that a server may ask for (else 120).")
+    max_value = Number(help="The most characters that one {{ }} puts into a prompt (else 30,000).")
     max_cost = Amount(help="The most that one run may cost, by the agent's own price.")
     images = Flag(help="True lets the images of answers through.")
     journal = Flag(help="False writes no run down.")
@@ -100,6 +102,10 @@ class AgentMagics(Magics):
         """What is typed at `prompt`, which nobody sees; None where nobody can type."""
         if not can_be_asked(self._ip):
             return None
+        import getpass
+
+        from agent_magic._keys import Secret
+
         try:
             with interruptible(), warnings.catch_warnings():
                 warnings.simplefilter("error", getpass.GetPassWarning)  # a terminal that would show it

@@ -7,7 +7,7 @@ from html import escape
 from agent_magic._config import AgentConfig, Source, load_settings
 from agent_magic._request import host_of
 from agent_magic._run import live_runs
-from agent_magic.errors import ConfigError
+from agent_magic.errors import ConfigError, visible
 from agent_magic.protocols import get_protocol
 
 __all__ = ["Overview"]
@@ -21,10 +21,10 @@ class Overview:
 
     def __init__(self) -> None:
         settings = load_settings()
-        self.default = settings.default
-        self.default_from = settings.default_from
+        self.default = visible(settings.default)
+        self.default_from = visible(settings.default_from)
         self.rows = [
-            (name, config.protocol, config.agent, _place(config), _source(settings.sources[name]))
+            tuple(map(visible, (name, config.protocol, config.agent, _place(config), _source(settings.sources[name]))))
             for name, config in settings.agents.items()
         ]
         self.running = [f"{run.agent}: {run.transcript.doing}, {run.transcript.elapsed:.0f} s" for run in live_runs()]

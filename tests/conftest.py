@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from agent_magic._key_sources import ask_with, forget_keys
+from agent_magic._key_sources import forget_keys
 from agent_magic._overrides import forget_overrides
+from agent_magic._prompt import ask_with
 from agent_magic.demo import DemoServer
 
 

@@ -15,12 +15,13 @@ import pytest
 from keyring import errors
 from keyring.backend import KeyringBackend
 
-from agent_magic import Agent
+from agent_magic import Agent, AgentResult
 from agent_magic import _keyring as rooms_keyring
 from agent_magic._history import Past
-from agent_magic._key_sources import ask_with, find_key, forget_keys, look_up
+from agent_magic._key_sources import find_key, forget_keys, look_up
 from agent_magic._keys import Secret
 from agent_magic._magic import show_request
+from agent_magic._prompt import ask_with
 from agent_magic._show import Shown
 from agent_magic._template import Filled
 from agent_magic._verbs import manage
@@ -279,11 +280,18 @@ class TestWhoIsNotAsked:
         assert '"input": "Why ***?"' in shown
         assert "no key" not in shown
 
+    def test_a_dry_run_with_a_key_that_is_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What no header can carry is said there, too."""
+        monkeypatch.setenv("YDC_API_KEY", "a b")
+        with pytest.raises(AuthError, match="The key in YDC_API_KEY has a character"):
+            Agent(protocol="you").request("Why?")
+
     def test_looking_back(self, ring: FileKeyring) -> None:
         """History and recover read a tape without a prompt and without the keyring; going on asks."""
         person = Person("typed", "again")
         cut = says(event_stream(("start", {"session_id": "s"}), ("chunk", {"content": "Hi", "index": 0})))
-        with ScriptedServer(in_turn(cut, cut)) as server:
+        rest = says(event_stream(("chunk", {"content": " there", "index": 1}), ("done", {})))
+        with ScriptedServer(in_turn(cut, rest)) as server:
             run = agent(server.url).begin("Why?")[0]
             run.wait(20)
             forget_keys()
@@ -292,6 +300,10 @@ class TestWhoIsNotAsked:
             assert repr(found)
             assert Past.find(run.run_id).result().text == "Hi"
             assert (len(person.prompts), ring.asked) == (1, asked)
+            resumed = manage(f"recover {run.run_id} --resume", NAMES)
+            assert isinstance(resumed, AgentResult)
+            assert resumed.wait(20).text == "Hi there"
+        assert [sent_key(request) for request in server.requests] == ["typed", "again"]
 
     def test_show_does_not_ask(self, ring: FileKeyring) -> None:
         """`%agent show` says whether there is a key and from where; it asks nobody."""

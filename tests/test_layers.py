@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -227,6 +228,44 @@ class TestWords:
         assert one_sentence(str(caught.value)) == said
 
 
+PLUG_INS = """
+from agent_magic import Agent
+from agent_magic.protocols import protocol_names
+import sys
+
+print(protocol_names(), Agent(protocol="you").protocol.name, {"good", "bad"} & set(sys.modules))
+print(Agent(protocol="good").protocol.name, "bad" in sys.modules)
+for name in ("bad", "godo"):
+    try:
+        Agent(protocol=name)
+    except Exception as error:
+        print(type(error).__name__, error)
+"""
+
+
+def test_plug_ins_are_imported_when_they_are_named(tmp_path: Path) -> None:
+    """A wire of somebody else's costs nothing, and breaks nothing, until an agent names it."""
+    info = tmp_path / "plug-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plug\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[agent_magic.protocols]\ngood = good:Good\nbad = bad:Bad\n")
+    (tmp_path / "good.py").write_text(
+        "from agent_magic.protocols.you import You\n\nclass Good(You):\n    name = 'good'\n"
+    )
+    (tmp_path / "bad.py").write_text("import nothing_of_that_name\n")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", PLUG_INS], capture_output=True, text=True, check=True, timeout=60, env=environment
+    )
+    bad = "Agent(...): protocol: The protocol 'bad' (bad:Bad) cannot be loaded"
+    assert done.stdout.splitlines() == [
+        "['bad', 'good', 'runagent', 'you'] you set()",
+        "good False",
+        f"ConfigError {bad}: ModuleNotFoundError No module named 'nothing_of_that_name'.",
+        "ConfigError Agent(...): protocol: There is no protocol 'godo'; did you mean 'good'?",
+    ]
+
+
 class TestConfig:
     """``%config AgentMagics``."""
 
@@ -278,8 +317,8 @@ class TestConfig:
         for name in ("default", "timeout", "max_time", "retries", "backoff", "max_wait", "max_value", "max_cost",
                      "images", "journal", "agents"):  # fmt: skip
             assert f"AgentMagics.{name}=<" in said
-        told = "The longest silence, in seconds, before the connection counts as lost."
-        assert f"AgentMagics.timeout=<Seconds>\n    {told}\n    Current: 5.0\n" in said
+        told = "The longest silence, in seconds, before the connection counts as lost (else"
+        assert f"AgentMagics.timeout=<Seconds>\n    {told}\n    60).\n    Current: 5.0\n" in said
 
     def test_agents_of_ones_own(self, loaded: InteractiveShell, monkeypatch: pytest.MonkeyPatch) -> None:
         """A whole agent of the session stands above a project's of the same name, and is the person's own."""

@@ -57,7 +57,12 @@ def _others() -> dict[str, EntryPoint]:
 @cache
 def _loaded(name: str) -> AgentProtocol:
     """A plug-in's protocol, which is imported when an agent names it."""
-    found: AgentProtocol = _others()[name].load()()
+    entry = _others()[name]
+    try:
+        found: AgentProtocol = entry.load()()
+    except Exception as error:
+        words = " ".join(f"{type(error).__name__} {error}".split()).rstrip(".")
+        raise ConfigError(f"The protocol {name!r} ({entry.value}) cannot be loaded: {words}.") from error
     return found
 
 

@@ -162,7 +162,7 @@ def test_login(tmp_path: Path) -> None:
             kernel.client.input(KEY)
             kernel.wait_for(cell)
             assert cell.printed == f"The key for {host} is in the keyring, as TEAM_KEY.\n"
-            assert KEY not in everything(cell)
+            assert KEY not in shown(everything(cell))
             headless = kernel.run("%agent login mine", headless=True)
             assert "nobody can answer here; set the environment variable TEAM_KEY." in headless.error["traceback"][0]
         with running_kernel(python, tmp_path, **environment) as kernel:
@@ -171,7 +171,7 @@ def test_login(tmp_path: Path) -> None:
             assert (cell.status, key_of(server.requests[0])) == ("ok", KEY)
             assert kernel.run("%agent logout mine").printed == "The keyring holds TEAM_KEY no longer.\n"
             assert not (tmp_path / "ring.json").exists()
-            assert KEY not in everything(*kernel.cells.values())
+            assert KEY not in shown(everything(*kernel.cells.values()))
 
 
 def test_nbclient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,7 +217,7 @@ def test_a_terminal(tmp_path: Path) -> None:
             child.sendline("exit")
             child.expect(pexpect.EOF)
     assert [key_of(request) for request in server.requests] == [KEY]
-    assert KEY not in (tmp_path / "screen.txt").read_text()
+    assert shown((tmp_path / "screen.txt").read_text()) == []
 
 
 def test_a_pipe(tmp_path: Path) -> None:
