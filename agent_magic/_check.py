@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -96,6 +97,8 @@ def read_number(text: str) -> float | str:
 
 def written(value: object) -> str:
     """`value` as a settings file has it, where that is short."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
     try:
         said = msgspec.json.encode(value).decode()
     except (TypeError, ValueError, OverflowError, RecursionError):
@@ -149,7 +152,7 @@ def _kind(name: str) -> type:
 def _nearest_value(name: str, kind: type, value: object) -> str:
     """What `value` was most likely meant to be, as a file has it; else an example."""
     right: object = None
-    if kind is str and name not in UNQUOTED and isinstance(value, int | float):
+    if name == "agent" and isinstance(value, int | float):
         right = written(value)
     elif kind is bool:
         right = {"true": True, "yes": True, "on": True, "1": True}.get(str(value).lower(), False)

@@ -251,8 +251,12 @@ def _read(path: Path, content: dict[str, Any], *, is_own: bool) -> _File:
     for name in PERSONAL:
         if name in content and not is_own:
             raise ConfigError(f"{path}: {name} stands only in settings of your own; write it into {user_file()}.")
-    for name in content:
-        if name in SETTABLE:
+    if "tool" in content:
+        raise ConfigError(
+            f"{path}: tool is a table of pyproject.toml; here, write [agents.NAME] and nothing before it."
+        )
+    for name, value in content.items():
+        if name in SETTABLE and not (name == "agent" and isinstance(value, dict)):  # which is agents, misspelt
             raise ConfigError(f"{path}: {name} is an agent's setting; write it below [agents.NAME].")
     check_names(f"{path}: ", "", content, SHARED + PERSONAL if is_own else SHARED)
     tables = content.get("agents", {})

@@ -75,7 +75,7 @@ def check_values(config: AgentConfig) -> None:
     if config.key_env:
         check_variable(config.key_env)
     if config.auth is not None and config.auth not in AUTHS:
-        raise ConfigError(f"auth is one of {', '.join(AUTHS)}; {config.auth!r} is not.")
+        raise ConfigError(f"auth is one of {', '.join(AUTHS)}: how the key travels, never the key.")
     for name, value in config.headers.items():
         if not HEADER_NAME.fullmatch(name) or not value.isprintable() or not value.isascii():
             raise ConfigError(f"the header {name!r} cannot be sent; names and values are printable ASCII.")

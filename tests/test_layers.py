@@ -147,7 +147,7 @@ class TestWords:
         ("text", "said"),
         [
             ("protocol = 'yuo'", "FILE: agents.a.protocol: There is no protocol 'yuo'; did you mean 'you'?"),
-            ("protocol = 1", 'FILE: agents.a.protocol = 1 is not a text; write protocol = "1".'),
+            ("protocol = 1", 'FILE: agents.a.protocol = 1 is not a text; write protocol = "runagent".'),
             ("timeout = '10'", 'FILE: agents.a.timeout = "10" is not a number; write timeout = 10.'),
             ("timeout = 'soon'", 'FILE: agents.a.timeout = "soon" is not a number; write timeout = 60.0.'),
             ("timeout = true", "FILE: agents.a.timeout = true is not a number; write timeout = 60.0."),
@@ -157,8 +157,10 @@ class TestWords:
             ("retries = '2'", 'FILE: agents.a.retries = "2" is not a whole number; write retries = 2.'),
             ("retries = -1", "FILE: agents.a: retries is a whole number from 0 up; -1 is not."),
             ("images = 'true'", 'FILE: agents.a.images = "true" is not true or false; write images = true.'),
+            ("retries = inf", "FILE: agents.a.retries = inf is not a whole number; write retries = 3."),
+            ("verify = true", 'FILE: agents.a.verify = true is not a text; write verify = "ca.pem".'),
             ("agent = 7", 'FILE: agents.a.agent = 7 is not a text; write agent = "7".'),
-            ("auth = 'basic'", "FILE: agents.a: auth is one of bearer, x-api-key; 'basic' is not."),
+            ("auth = 'basic'", "FILE: agents.a: auth is one of bearer, x-api-key: how the key travels, never the key."),
             ("base_url = 'api.you.com'", "FILE: agents.a: The base_url 'api.you.com' is not an http or https URL; did you mean 'https://api.you.com'?"),
             ("base_url = 3", 'FILE: agents.a.base_url is not a text; write base_url = "https://api.example.com".'),
             ("base_url = 'me:hunter2@x.example'", "FILE: agents.a: The base_url has a user or a password in it; name the key's variable in key_env instead."),
@@ -182,6 +184,8 @@ class TestWords:
     @pytest.mark.parametrize(
         ("text", "said"),
         [
+            ("[agent.a]\nprotocol = 'you'", "FILE: there is no setting agent; did you mean 'agents'?"),
+            ("[tool.agent_magic]", "FILE: tool is a table of pyproject.toml; here, write [agents.NAME] and nothing before it."),
             ("timeout = 3", "FILE: timeout is an agent's setting; write it below [agents.NAME]."),
             ("[[agents]]\nprotocol = 'you'", "FILE: agents is a table; write [agents.NAME]."),
             ("[agents.a]\n[agents.a]", "FILE is not TOML: Cannot declare ('agents', 'a') twice (at line 2, column 10)."),
