@@ -100,5 +100,9 @@ def _check_variables() -> None:
     known = [*OTHERS, *(name.upper() for name in SCALARS)]
     for variable in os.environ:
         name = variable.removeprefix(PREFIX)
-        if variable.startswith(PREFIX) and name not in known and (near := get_close_matches(name, known, n=1)):
+        if (
+            variable.startswith(PREFIX)
+            and name not in known
+            and (near := get_close_matches(name, known, n=1, cutoff=0.7))
+        ):
             raise ConfigError(f"There is no variable {variable}; did you mean {PREFIX}{near[0]}?")
