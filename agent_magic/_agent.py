@@ -10,21 +10,24 @@ from typing import Any
 import msgspec
 from msgspec import Struct, structs
 
-from agent_magic._config import AgentConfig, check_values, keeps_journal, load_settings
+from agent_magic._check import SETTABLE, check_names, checked_value
+from agent_magic._config import AgentConfig, Source, check_values, keeps_journal, load_settings
 from agent_magic._connection import check_request
 from agent_magic._journal import journal_folder
-from agent_magic._keys import Secret, check_variable, find_key
+from agent_magic._key_sources import checked_key, find_key, look_up
+from agent_magic._keys import Secret
+from agent_magic._layers import settings_said
 from agent_magic._policy import Policy
-from agent_magic._request import AgentRequest, HTTPRequest, Said, check_base_url
+from agent_magic._request import AgentRequest, HTTPRequest, Said, check_base_url, host_of
 from agent_magic._result import AgentResult
 from agent_magic._run import Run
 from agent_magic._taping import Taping, address_of, find_tape, tape_mode, tape_path
 from agent_magic._trust import Destination, Trust, origin_of
 from agent_magic.errors import ConfigError, PromptError
 from agent_magic.events import AgentEvent
-from agent_magic.protocols import Keeper, get_protocol
+from agent_magic.protocols import AgentProtocol, Keeper, get_protocol
 
-__all__ = ["Agent", "Earlier"]
+__all__ = ["ALONE", "Agent", "Earlier"]
 
 
 class Earlier(Struct, frozen=True):
@@ -44,7 +47,8 @@ class Agent:
         Agent("researcher")
         Agent(protocol="you", agent="advanced", key_env="YDC_API_KEY")
 
-    Settings given here stand above those of the files. Raises `ConfigError`.
+    Settings given here stand above those of the environment and of ``%config``, and those above the files'.
+    `origins` says where each that is not the default came from. Raises `ConfigError`.
     """
 
     def __init__(self, name: str | None = None, /, **settings: Any) -> None:
@@ -52,13 +56,15 @@ class Agent:
             self.name, base = settings.get("agent", settings["protocol"]), AgentConfig()
             self._project: Path | None = None
             self._trust = Trust()
+            source = Source("Agent(...)")
         else:
             known = load_settings()
             self.name, base = known.agent(name)
             self._project, self._trust = known.projects.get(self.name), known.trust
+            source = known.sources[self.name]
         self._given = frozenset(settings)
-        self.config = _configured(base, settings)
-        self._protocol = get_protocol(self.config.protocol)
+        self.config, self.origins = _configured(base, source, settings)
+        self.protocol = self._found_protocol()
 
     def __repr__(self) -> str:
         return f"Agent({self.name!r})"
@@ -66,35 +72,53 @@ class Agent:
     @property
     def conversations(self) -> Keeper:
         """Who remembers what was said before: the "server", the "client", or "nobody"."""
-        return self._protocol.conversations
+        return self.protocol.conversations
 
-    def prepare(self, prompt: str, parameters: dict[str, Any] | None = None, earlier: Earlier = ALONE) -> AgentRequest:
+    def prepare(
+        self,
+        prompt: str,
+        parameters: dict[str, Any] | None = None,
+        earlier: Earlier = ALONE,
+        *,
+        dry: bool = False,
+    ) -> AgentRequest:
         """The request for `prompt`, with everything checked that can be before it is sent.
 
-        Raises `PromptError`, `ConfigError` and `AuthError`.
+        `dry` asks nobody for a key: where there is none, an empty one stands in its place. Raises `PromptError`,
+        `ConfigError` and `AuthError`.
         """
         question = self._question(prompt, parameters, earlier)
-        base_url = check_base_url(self._base_url())
-        if variable := self._key_variable():
-            check_variable(variable)
-        self._check_trust(base_url)
+        base_url = self.checked_url()
+        variable = self.key_variable
         ask = structs.replace(
             question,
             base_url=base_url,
             headers=self.headers(),
-            key=find_key(variable) if variable else None,
+            key=Secret("") if variable else None,
             key_env=variable,
             auth=self.config.auth,
         )
-        check_request(self._protocol.request(ask), self._policy())
-        return ask
+        # Nobody is asked for the key of a request that cannot be sent.
+        check_request(self.protocol.request(ask), self._policy())
+        if variable is None:
+            return ask
+        if not dry:
+            return structs.replace(ask, key=find_key(variable, host_of(base_url)))
+        found = look_up(variable)
+        return ask if found is None else structs.replace(ask, key=checked_key(variable, found))
+
+    def checked_url(self) -> str:
+        """The base URL, which may have this agent's key. Raises `ConfigError` where it may not."""
+        base_url = check_base_url(self.base_url)
+        self._check_trust(base_url)
+        return base_url
 
     def _question(self, prompt: str, parameters: dict[str, Any] | None, earlier: Earlier) -> AgentRequest:
         """What is asked, without where and with which key. Raises `PromptError` and `ConfigError`."""
         if not prompt.strip():
             raise PromptError("The prompt is blank; write the question below the %%agent line.")
         config = self.config
-        if config.system is not None and not self._protocol.has_system:
+        if config.system is not None and not self.protocol.has_system:
             raise ConfigError(
                 f"The agent {self.name!r} has a system text, and its protocol, {config.protocol}, has no place for "
                 "one; take `system` out of its settings, and write it into the prompt."
@@ -114,8 +138,8 @@ class Agent:
         return {name: _guarded(name, value) for name, value in self.config.headers.items()}
 
     def request(self, prompt: str, parameters: dict[str, Any] | None = None, earlier: Earlier = ALONE) -> HTTPRequest:
-        """What would be sent for `prompt`; the key in it prints as ``***``."""
-        return self._protocol.request(self.prepare(prompt, parameters, earlier))
+        """What would be sent for `prompt`; the key in it prints as ``***``, also where there is none yet."""
+        return self.protocol.request(self.prepare(prompt, parameters, earlier, dry=True))
 
     def begin(
         self, prompt: str, parameters: dict[str, Any] | None = None, earlier: Earlier = ALONE
@@ -128,7 +152,7 @@ class Agent:
         taping = self._taping(ask, earlier)
         if taping.replays is None:
             ask = self.prepare(prompt, parameters, earlier)
-        run = Run(self._protocol, ask, self._policy(), self.name, taping)
+        run = Run(self.protocol, ask, self._policy(), self.name, taping)
         result = AgentResult(run, ask.parameters)
         run.start()
         return result, run
@@ -180,16 +204,16 @@ class Agent:
 
     def _check_trust(self, base_url: str) -> None:
         """Raise `ConfigError` where a project's file would have a key of the person's go where it may not."""
-        variable = self._key_variable()
+        variable = self.key_variable
         own_headers = self.config.headers if "headers" in self._given else {}
         guarded = any(isinstance(_guarded(name, value), Secret) for name, value in own_headers.items())
         if self._project is None or (variable is None and not guarded):
             return
         to = Destination(
             url=base_url,
-            service=self._protocol.base_url,
+            service=self.protocol.base_url,
             variable=variable,
-            variable_of_service=self._protocol.key_env,
+            variable_of_service=self.protocol.key_env,
             says_url="base_url" not in self._given,
             says_variable=variable is not None and "key_env" not in self._given,
             says_verify=self.config.verify is not None and "verify" not in self._given,
@@ -199,33 +223,57 @@ class Agent:
 
     def asks(self, protocol: str, agent: str, base_url: str) -> bool:
         """Whether this agent is that one: of the same wire, of the same name there, at the same place."""
-        said = (self.config.protocol, self.config.agent, origin_of(self._base_url()))
+        said = (self.config.protocol, self.config.agent, origin_of(self.base_url))
         return said == (protocol, agent, origin_of(base_url))
 
     def _policy(self) -> Policy:
         return Policy(**{field: getattr(self.config, field) for field in Policy.__struct_fields__})
 
-    def _base_url(self) -> str:
+    @property
+    def base_url(self) -> str:
+        """The URL that is asked: the settings' own, or the protocol's."""
         if self.config.embedded and self.config.base_url is None:
             return _embedded_url()
-        return self.config.base_url or self._protocol.base_url
+        return self.config.base_url or self.protocol.base_url
 
-    def _key_variable(self) -> str | None:
+    @property
+    def key_variable(self) -> str | None:
+        """The name of the key, where one goes along."""
         if self.config.embedded and self.config.key_env is None:
             return None
         if self.config.key_env is not None:
             return self.config.key_env or None
-        return self._protocol.key_env
+        return self.protocol.key_env
+
+    def _found_protocol(self) -> AgentProtocol:
+        try:
+            return get_protocol(self.config.protocol)
+        except ConfigError as error:
+            where = self.origins.get("protocol", "Agent(...)")
+            place = "" if where == "Agent(...)" else f"agents.{self.name}."
+            raise ConfigError(f"{where}: {place}protocol: {error}") from None
 
 
-def _configured(base: AgentConfig, settings: dict[str, Any]) -> AgentConfig:
+def _configured(base: AgentConfig, source: Source, given: dict[str, Any]) -> tuple[AgentConfig, dict[str, str]]:
+    """The settings of an agent, and where each that is said came from."""
+    said = settings_said()
+    if base.embedded:
+        said.pop("max_cost", None)  # it costs nothing
+    check_names("Agent(...): ", "", given, SETTABLE)
     try:
-        unchecked = structs.replace(base, **settings)
-        config = msgspec.convert(msgspec.to_builtins(unchecked), AgentConfig)
-    except (TypeError, msgspec.ValidationError) as error:
-        raise ConfigError(f"These settings make no agent: {error}.") from None
-    check_values(config)
-    return config
+        plain = {name: msgspec.to_builtins(value) for name, value in given.items()}
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(f"Agent(...): these settings cannot be written down: {error}.") from None
+    values = {name: value for name, (value, _) in said.items()}
+    values |= {name: checked_value(f"Agent(...): {name}", name, value) for name, value in plain.items()}
+    origins = dict.fromkeys(source.says, source.where) | {name: where for name, (_, where) in said.items()}
+    origins |= dict.fromkeys(given, "Agent(...)")
+    config = structs.replace(base, **values)
+    try:
+        check_values(config)
+    except ConfigError as error:
+        raise ConfigError(f"{origins.get('max_cost', source.where)}: {error}") from None
+    return config, origins
 
 
 def _guarded(name: str, value: str) -> str | Secret:

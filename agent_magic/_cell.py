@@ -11,9 +11,11 @@ a mark into the call; by the mark alone the magic knows that it is awaited.
 from __future__ import annotations
 
 import asyncio
+import signal
+import sys
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from threading import current_thread, main_thread
 from typing import Any, Self
 
@@ -21,7 +23,16 @@ from IPython.core.interactiveshell import ExecutionInfo, InteractiveShell
 
 from agent_magic._waiting import Wait, set_way
 
-__all__ = ["AwaitedCells", "Clicks", "abort_queue", "can_be_clicked", "cell_id", "parent_message"]
+__all__ = [
+    "AwaitedCells",
+    "Clicks",
+    "abort_queue",
+    "can_be_asked",
+    "can_be_clicked",
+    "cell_id",
+    "interruptible",
+    "parent_message",
+]
 
 CALL = "get_ipython().run_cell_magic('agent', "
 # No line that a person types holds a NUL.
@@ -196,6 +207,26 @@ def can_be_clicked(shell: InteractiveShell) -> bool:
     message = parent_message(shell)
     names_cell = "cellId" in message.get("metadata", {}) or "colab" in message.get("metadata", {})
     return bool(message.get("content", {}).get("allow_stdin", True)) or names_cell
+
+
+def can_be_asked(shell: InteractiveShell) -> bool:
+    """Whether somebody can type an answer now: at a terminal, or in a front end that allows this request to ask."""
+    if getattr(shell, "kernel", None) is None:
+        return sys.stdin is not None and sys.stdin.isatty()
+    return bool(parent_message(shell).get("content", {}).get("allow_stdin"))
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """In the main thread: an interrupt is a KeyboardInterrupt, also in a cell that awaits.
+
+    There ipykernel turns it into a cancellation, which comes when the cell next awaits: never, while a prompt waits.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
 
 
 def abort_queue(shell: InteractiveShell) -> None:

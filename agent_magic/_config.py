@@ -4,8 +4,8 @@
 nearest ``agent_magic.toml``, or ``pyproject.toml`` with a table ``tool.agent_magic``, upwards of the working
 folder; and the user's, ``agent_magic/config.toml`` in the folder of the user's settings. An agent is
 described wholly in one of them, so that no file can change one word of what another has said. Without
-any, there are the embedded agents alone. Every mistake is one sentence that names the file, the key and the
-nearest right one.
+any, there are the embedded agents alone. Above the files' agents stand those of ``%config AgentMagics.agents``, each
+whole as well. Every mistake is one sentence that names the file, the key and the nearest right one.
 """
 
 from __future__ import annotations
@@ -14,38 +14,55 @@ import os
 import re
 import tomllib
 from contextlib import suppress
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from msgspec import Struct
 
+from agent_magic._check import SETTABLE, check_names, checked_agent, nearest, written
+from agent_magic._layers import AGENTS, agents_said, default_said, journal_said
 from agent_magic._settings import AgentConfig, check_seconds, check_values
 from agent_magic._trust import Trust
 from agent_magic.errors import ConfigError
 
-__all__ = ["AgentConfig", "Settings", "check_seconds", "check_values", "keeps_journal", "load_settings", "user_file"]
+__all__ = [
+    "AgentConfig",
+    "Settings",
+    "Source",
+    "check_seconds",
+    "check_values",
+    "keeps_journal",
+    "load_settings",
+    "user_file",
+]
 
 FILE_NAME = "agent_magic.toml"
 VARIABLE = "AGENT_MAGIC_CONFIG"
-JOURNAL_VARIABLE = "AGENT_MAGIC_JOURNAL"
-JOURNAL_VALUES: dict[str, bool | None] = {"": None, "0": False, "no": False, "off": False, "false": False}
-JOURNAL_VALUES |= {"1": True, "yes": True, "on": True, "true": True}
 # What a file may hold beside its agents; the last two only one of the person's own.
 SHARED, PERSONAL = ("agents", "default", "journal"), ("allow_hosts", "allow_keys")
 HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]+)?")
 
 
+class Source(Struct, frozen=True):
+    """Where an agent is described, and which of its settings are said there."""
+
+    where: str
+    says: frozenset[str] = frozenset()
+    replaces_embedded: bool = False
+
+
 class Settings(Struct, frozen=True):
     """All agents by name, the default one's name, the nearest file, and whom the person trusts.
 
-    `projects` names the agents that a project's file describes, with that file. `journal` is whether runs are
-    written down: not where any file says no.
+    `projects` names the agents that a project's file describes, with that file; `sources` says of each agent
+    where it came from, `default_from` of the default. `journal` is whether runs are written down: not where any
+    file says no.
     """
 
     agents: dict[str, AgentConfig]
-    default: str = "demo"
+    default: str
+    default_from: str
+    sources: dict[str, Source]
     path: Path | None = None
     projects: dict[str, Path] = {}
     trust: Trust = Trust()
@@ -56,7 +73,8 @@ class Settings(Struct, frozen=True):
         wanted = self.default if name is None else name
         found = self.agents.get(wanted)
         if found is None:
-            raise ConfigError(f"There is no agent {wanted!r}; {_nearest(wanted, self.agents)}{self._where()}")
+            said = "" if name is not None else f"{self.default_from}: "
+            raise ConfigError(f"{said}There is no agent {wanted!r}; {nearest(wanted, self.agents)}{self._where()}")
         return wanted, found
 
     def _where(self) -> str:
@@ -72,11 +90,16 @@ EMBEDDED = {
 
 
 class _File(Struct, frozen=True):
-    """One file's settings. `default` None where it names none, and has no agent to be it."""
+    """One file's settings. `default` None where it names none, and has no agent to be it.
+
+    `says` names what is said of each agent, `names_default` is whether the default is said, too.
+    """
 
     path: Path
     agents: dict[str, AgentConfig]
+    says: dict[str, frozenset[str]]
     default: str | None
+    names_default: bool
     allow_hosts: list[str]
     allow_keys: list[str]
     journal: bool
@@ -103,40 +126,60 @@ def load_settings(folder: Path | None = None) -> Settings:
 
 def _merged(project: _File | None, own: _File | None, own_path: Path) -> Settings:
     files = [file for file in (project, own) if file is not None]
-    agents = dict(EMBEDDED)
+    agents, sources = dict(EMBEDDED), dict.fromkeys(EMBEDDED, Source("embedded"))
     for file in reversed(files):
         agents |= file.agents
-    default = "demo"
-    for file in reversed(files):
-        if file.default is not None and file.default not in agents:
-            raise ConfigError(
-                f"{file.path}: default = {file.default!r} names no agent; {_nearest(file.default, agents)}"
-            )
-        default = file.default or default
+        sources |= {name: _source(str(file.path), name, file.says[name]) for name in file.agents}
+    of_session = agents_said()
+    agents |= {name: config for name, (config, _) in of_session.items()}
+    sources |= {name: _source(AGENTS, name, says) for name, (_, says) in of_session.items()}
+    default, default_from = _default(files, agents)
+    projects = dict.fromkeys(project.agents, project.path) if project is not None else {}
     return Settings(
         agents,
         default,
+        default_from,
+        sources,
         files[0].path if files else None,
-        dict.fromkeys(project.agents, project.path) if project is not None else {},
-        _trust(own, own_path),
+        {name: path for name, path in projects.items() if name not in of_session},
+        _trust([*(own.agents.values() if own is not None else ()), *(config for config, _ in of_session.values())],
+               own, own_path),
         journal=all(file.journal for file in files),
-    )
+    )  # fmt: skip
+
+
+def _source(where: str, name: str, says: frozenset[str]) -> Source:
+    return Source(where, says, replaces_embedded=name in EMBEDDED)
+
+
+def _default(files: list[_File], agents: dict[str, AgentConfig]) -> tuple[str, str]:
+    """The default agent's name, and why it is that one. The session's may be nobody's, which harms no other agent."""
+    default, default_from = "demo", "nothing names another one"
+    for file in reversed(files):
+        if file.default is None:
+            continue
+        if file.default not in agents:
+            raise ConfigError(
+                f"{file.path}: default = {file.default!r} names no agent; {nearest(file.default, agents)}"
+            )
+        default = file.default
+        default_from = f"default in {file.path}" if file.names_default else f"the first agent in {file.path}"
+    said = default_said()
+    return (default, default_from) if said is None else (said.value, said.where)
 
 
 def keeps_journal() -> bool:
-    """Whether runs are written down: ``AGENT_MAGIC_JOURNAL``, or else the file's `journal`. Raises `ConfigError`."""
-    said = os.environ.get(JOURNAL_VARIABLE, "").strip().lower()
-    if said not in JOURNAL_VALUES:
-        raise ConfigError(f"{JOURNAL_VARIABLE} is 0 (no journal) or 1; {said!r} is neither.")
-    wanted = JOURNAL_VALUES[said]
-    return load_settings().journal if wanted is None else wanted
+    """Whether runs are written down: what the session says, or else the files' `journal`. Raises `ConfigError`."""
+    said = journal_said()
+    return load_settings().journal if said is None else bool(said.value)
 
 
-def _trust(own: _File | None, own_path: Path) -> Trust:
-    if own is None:
-        return Trust(own_file=own_path)
-    trust = Trust(frozenset(own.allow_hosts), frozenset(own.allow_keys), own_path)
-    for config in own.agents.values():
+def _trust(agents: list[AgentConfig], own: _File | None, own_path: Path) -> Trust:
+    """Whom the person trusts: what their own file allows, and what `agents`, their own, name."""
+    trust = Trust(own_file=own_path)
+    if own is not None:
+        trust = Trust(frozenset(own.allow_hosts), frozenset(own.allow_keys), own_path)
+    for config in agents:
         trust = trust.naming(config.base_url, config.key_env)
     return trust
 
@@ -208,14 +251,21 @@ def _read(path: Path, content: dict[str, Any], *, is_own: bool) -> _File:
     for name in PERSONAL:
         if name in content and not is_own:
             raise ConfigError(f"{path}: {name} stands only in settings of your own; write it into {user_file()}.")
-    _check_names(path, "", content, SHARED + PERSONAL if is_own else SHARED)
+    if "tool" in content:
+        raise ConfigError(
+            f"{path}: tool is a table of pyproject.toml; here, write [agents.NAME] and nothing before it."
+        )
+    for name, value in content.items():
+        if name in SETTABLE and not (name == "agent" and isinstance(value, dict)):  # which is agents, misspelt
+            raise ConfigError(f"{path}: {name} is an agent's setting; write it below [agents.NAME].")
+    check_names(f"{path}: ", "", content, SHARED + PERSONAL if is_own else SHARED)
     tables = content.get("agents", {})
     if not isinstance(tables, dict):
         raise ConfigError(f"{path}: agents is a table; write [agents.NAME].")
     agents = {name: _agent(path, name, table) for name, table in tables.items()}
     default = content.get("default", next(iter(tables), None))
     if default is not None and not isinstance(default, str):
-        raise ConfigError(f"{path}: default = {default!r} names no agent; it is an agent's name.")
+        raise ConfigError(f"{path}: default = {written(default)} names no agent; it is an agent's name.")
     hosts = [host.lower() for host in _texts(path, content, "allow_hosts")]
     for host in hosts:
         if not HOST.fullmatch(host):
@@ -224,8 +274,10 @@ def _read(path: Path, content: dict[str, Any], *, is_own: bool) -> _File:
             )
     journal = content.get("journal", True)
     if not isinstance(journal, bool):
-        raise ConfigError(f"{path}: journal = {journal!r} is neither true nor false.")
-    return _File(path, agents, default, hosts, _texts(path, content, "allow_keys"), journal)
+        raise ConfigError(f"{path}: journal = {written(journal)} is neither true nor false.")
+    says = {name: frozenset(table) for name, table in tables.items()}
+    keys = _texts(path, content, "allow_keys")
+    return _File(path, agents, says, default, "default" in content, hosts, keys, journal)
 
 
 def _texts(path: Path, content: dict[str, Any], name: str) -> list[str]:
@@ -236,31 +288,7 @@ def _texts(path: Path, content: dict[str, Any], name: str) -> list[str]:
 
 
 def _agent(path: Path, name: str, table: object) -> AgentConfig:
-    where = f"agents.{name}"
-    if not isinstance(table, dict):
-        raise ConfigError(f"{path}: {where} is a table; write [{where}].")
-    settable = tuple(field for field in AgentConfig.__struct_fields__ if field != "embedded")
-    _check_names(path, f"{where}.", table, settable)
-    if "protocol" not in table:
-        raise ConfigError(f'{path}: {where} has no protocol; name one, such as protocol = "runagent".')
-    try:
-        config = msgspec.convert(table, AgentConfig)
-        check_values(config)
-    except msgspec.ValidationError as error:
-        key = re.search(r"`\$\.?([^`]*)`", str(error))
-        place = f"{where}.{key[1]}" if key and key[1] else where
-        raise ConfigError(f"{path}: {place}: {str(error).partition(' - at')[0]}.") from None
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {where}: {error}") from None
-    return config
-
-
-def _check_names(path: Path, prefix: str, table: dict[str, Any], known: tuple[str, ...]) -> None:
-    for name in table:
-        if name not in known:
-            raise ConfigError(f"{path}: there is no setting {prefix}{name}; {_nearest(name, known)}")
-
-
-def _nearest(name: str, known: Any) -> str:
-    near = get_close_matches(name, list(known), n=1)
-    return f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(sorted(known))}."
+    for key in table if isinstance(table, dict) else ():
+        if key in SHARED + PERSONAL:
+            raise ConfigError(f"{path}: {key} stands below [agents.{name}]; write it at the top of the file.")
+    return checked_agent(str(path), name, table)

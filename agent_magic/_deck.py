@@ -14,7 +14,8 @@ import msgspec
 
 from agent_magic import events
 from agent_magic._echo import guarded
-from agent_magic._keys import Secret, find_key
+from agent_magic._key_sources import held_key
+from agent_magic._keys import Secret
 from agent_magic._limits import Limits
 from agent_magic._policy import Policy
 from agent_magic._request import AgentRequest, HTTPRequest, host_of
@@ -235,9 +236,10 @@ def _known(variable: str | None) -> list[Secret]:
     if not variable:
         return []
     try:
-        return [find_key(variable)]
+        found = held_key(variable)
     except AgentMagicError:
         return []
+    return [found.key] if found is not None else []
 
 
 def _close(transcript: Transcript, outcome: Outcome) -> None:

@@ -13,8 +13,10 @@ import msgspec
 from agent_magic._config import keeps_journal, load_settings
 from agent_magic._deck import replay
 from agent_magic._journal import is_live, journal_folder, run_of, tapes
-from agent_magic._keys import Secret, find_key
+from agent_magic._key_sources import find_key
+from agent_magic._keys import Secret
 from agent_magic._listing import html_table, text_table
+from agent_magic._request import host_of
 from agent_magic._result import AgentResult
 from agent_magic._run import Run, live_runs
 from agent_magic._stream import Policy
@@ -90,7 +92,7 @@ class Past:
             raise ConfigError(f"Run {self.header.run} is still going; there is nothing to take up yet.")
         tape = read_tape(self._path)
         question = tape.header.question
-        key = find_key(question.key_env) if question.key_env else None
+        key = find_key(question.key_env, host_of(question.base_url)) if question.key_env else None
         ask = question.request(_headers(tape.header), key)
         protocol = get_protocol(tape.header.protocol)
         policy = msgspec.convert(tape.header.policy, Policy)

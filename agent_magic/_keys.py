@@ -1,13 +1,12 @@
-"""A key: where it is read, and a value that never prints.
+"""A key: a value that never prints.
 
-A key is looked up at the moment of a request and lives in a `Secret` until the one line that writes
+A key is looked up (`_key_sources`) at the moment of a request and lives in a `Secret` until the one line that writes
 it into a header. A `Secret` shows as ``***`` everywhere and refuses to be pickled.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Sequence
@@ -16,9 +15,9 @@ from itertools import pairwise
 from typing import Any, NoReturn
 from urllib.parse import quote
 
-from agent_magic.errors import AuthError, ConfigError
+from agent_magic.errors import ConfigError
 
-__all__ = ["Secret", "check_variable", "find_key", "strike_all"]
+__all__ = ["Secret", "check_variable", "strike_all"]
 
 # Shorter pieces of base64 than this stand in any text.
 SHORTEST_PIECE = 8
@@ -199,26 +198,3 @@ def check_variable(variable: str) -> None:
         raise ConfigError(
             "The setting key_env holds no variable's name; it is the name of the variable, never the key."
         )
-
-
-def find_key(variable: str) -> Secret:
-    """The key in the environment's `variable`, stripped.
-
-    Raises `AuthError` where it is missing, or where it holds anything but visible ASCII: an HTTP
-    library quotes the header that it refuses, so a bad key must never reach one.
-    """
-    check_variable(variable)
-    # A traceback may show what a frame holds, so no name here stands for the bare text.
-    key = Secret(os.environ.get(variable, "").strip())
-    if key.is_empty:
-        raise AuthError(
-            f"There is no key: set the environment variable {variable}, "
-            f'for example with os.environ["{variable}"] = getpass.getpass() '
-            '(for a server that wants no key, set key_env = "").'
-        )
-    if not key.is_visible:
-        raise AuthError(
-            f"The key in {variable} has a character that a header cannot carry (a space, a line end, "
-            "a letter outside ASCII); copy it once more."
-        )
-    return key

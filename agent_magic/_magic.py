@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import warnings
 from collections.abc import Awaitable
 from contextlib import aclosing
 from threading import Event
@@ -16,13 +17,28 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
+from traitlets import TraitError
 
-from agent_magic._cell import AwaitedCells, Clicks, abort_queue, can_be_clicked, cell_id, parent_message
+from agent_magic._cell import (
+    AwaitedCells,
+    Clicks,
+    abort_queue,
+    can_be_asked,
+    can_be_clicked,
+    cell_id,
+    interruptible,
+    parent_message,
+)
 from agent_magic._options import Options, help_text, parse_options
+from agent_magic._overrides import forget_overrides
+from agent_magic._prompt import ask_with
+from agent_magic._traits import Agents, Amount, Flag, Name, Number, Seconds, ShellSettings
 from agent_magic._verbs import manage, verbs_text
+from agent_magic.errors import ConfigError
 
 if TYPE_CHECKING:
-    from agent_magic._request import HTTPRequest
+    from agent_magic._agent import Agent, Earlier
+    from agent_magic._keys import Secret
     from agent_magic._result import AgentResult
     from agent_magic._run import Run
     from agent_magic._sessions import Conversation
@@ -34,30 +50,66 @@ __all__ = ["AgentMagics", "load", "unload"]
 
 
 def load(shell: InteractiveShell) -> None:
-    """Register the magics; loading twice is loading once."""
-    if "AgentMagics" not in shell.magics_manager.registry:
+    """Register the magics; loading twice is loading once. Raises `ConfigError` for what IPython's settings hold."""
+    if "AgentMagics" in shell.magics_manager.registry:
+        return
+    try:
         magics = AgentMagics(shell)
-        shell.register_magics(magics)
-        magics.install()
+    except TraitError as error:
+        _forget(shell)
+        raise ConfigError(f"In IPython's settings, {error}") from None
+    shell.register_magics(magics)
+    magics.install()
+    ask_with(magics.ask_hidden)
 
 
 def unload(shell: InteractiveShell) -> None:
-    """Take the magics and the transformer out."""
+    """Take the magics and the transformer out, and forget what was said and typed for this session."""
     magics = shell.magics_manager.registry.pop("AgentMagics", None)
     if isinstance(magics, AgentMagics):
         magics.remove()
+        magics.settings.restore()
         for kind in ("line", "cell"):
             shell.magics_manager.magics[kind].pop("agent", None)
+        _forget(shell)
+
+
+def _forget(shell: InteractiveShell) -> None:
+    shell.configurables[:] = [one for one in shell.configurables if not isinstance(one, AgentMagics)]
+    ask_with(None)
+    forget_overrides()
+    if "agent_magic._key_sources" in sys.modules:  # else nothing is held
+        from agent_magic._key_sources import forget_keys
+
+        forget_keys()
 
 
 @magics_class
 class AgentMagics(Magics):
-    """The two magics."""
+    """``%%agent`` and ``%agent``. What is set here holds for all agents, for this session: above the files and the
+    environment, below the cell's own line. None is what stands below.
+    """
+
+    default = Name(help="The agent that is asked without a name; `%agent use NAME` sets it, too.")
+    timeout = Seconds(help="The longest silence, in seconds, before the connection counts as lost (else 60).")
+    max_time = Seconds(help="The longest that a whole run may take, in seconds (else no limit).")
+    retries = Number(help="Reconnections in a row without progress (else 3).")
+    backoff = Seconds(help="Seconds before the first reconnection, doubled each time (else 2).")
+    max_wait = Seconds(help="The longest wait, in seconds, that a server may ask for (else 120).")
+    max_value = Number(help="The most characters that one {{ }} puts into a prompt (else 30,000).")
+    max_cost = Amount(help="The most that one run may cost, by the agent's own price.")
+    images = Flag(help="True lets the images of answers through.")
+    journal = Flag(help="False writes no run down.")
+    agents = Agents(
+        help="Agents of your own by name, each described wholly, as in a file: "
+        '{"mine": {"protocol": "you", "agent": "advanced", "key_env": "YDC_API_KEY"}}.'
+    )
 
     def __init__(self, shell: InteractiveShell) -> None:
         super().__init__(shell)
         self.ip = shell
         self.cells = AwaitedCells(shell)
+        self.settings = ShellSettings(shell)
         self.background: dict[str, Run] = {}
         self._placeholders: list[Placeholder] = []
 
@@ -70,6 +122,25 @@ class AgentMagics(Magics):
         """Leave the shell as it was."""
         self.cells.remove()
         self.ip.events.unregister("post_run_cell", self._settle)
+
+    def ask_hidden(self, prompt: str) -> Secret | None:
+        """What is typed at `prompt`, which nobody sees; None where nobody can type."""
+        if not can_be_asked(self.ip):
+            return None
+        import getpass
+
+        from agent_magic._keys import Secret
+
+        try:
+            with interruptible(), warnings.catch_warnings():
+                warnings.simplefilter("error", getpass.GetPassWarning)  # a terminal that would show it
+                return Secret(getpass.getpass(prompt).strip())
+        except EOFError:
+            return Secret("")
+        except KeyboardInterrupt:
+            raise _short_interrupt() from None
+        except getpass.GetPassWarning:
+            return None
 
     @no_var_expand
     @line_cell_magic
@@ -149,17 +220,18 @@ class _Question:
 
     def _begin(self, *, awaited: bool) -> tuple[Run, View] | None:
         """Send the question and bind the result; None where there is nothing to wait for."""
+        from agent_magic._agent import ALONE
         from agent_magic._sessions import remember
         from agent_magic.views._base import Caption
 
         options, agent = self._options, self._agent
         filled = self._fill(agent.config.max_value)
         place = None if self._conversation is None else self._conversation.place(agent, self._cell)
-        earlier = {} if place is None else {"earlier": place.earlier}
+        earlier = ALONE if place is None else place.earlier
         if options.dry_run:
-            show_request(filled, agent.request(filled.text, options.parameters, **earlier))
+            show_request(agent, filled, options.parameters, earlier)
             return None
-        result, run = agent.begin(filled.text, options.parameters, **earlier)
+        result, run = agent.begin(filled.text, options.parameters, earlier)
         for name in filter(None, ("_agent", options.out)):
             self._shell.user_ns[name] = result
         if self._conversation is not None and place is not None:
@@ -355,15 +427,18 @@ def _console_view(run: Run, caption: Caption) -> View:
     return PlainView(run, caption)
 
 
-def show_request(filled: Filled, request: HTTPRequest) -> None:
+def show_request(agent: Agent, filled: Filled, parameters: dict[str, Any], earlier: Earlier | None = None) -> None:
     """Print the request for a prompt as it would stand on the wire, the key struck out, and what was put into it."""
     import msgspec
 
+    from agent_magic._agent import ALONE
     from agent_magic._keys import Secret, strike_all
 
+    request = agent.request(filled.text, parameters, earlier or ALONE)
     secrets = [value for value in request.headers.values() if isinstance(value, Secret)]
     body = strike_all(msgspec.json.format(request.encoded_body(), indent=2).decode(), secrets)
     headers = "\n".join(f"{name}: {value}" for name, value in request.headers.items())
     size = f"{len(request.encoded_body()):,} bytes, not sent."
-    told = "\n".join([size, *(strike_all(str(put), secrets) for put in filled.put)])
+    missing = [f"There is no key yet: {agent.key_variable} is not set."] if any(one.is_empty for one in secrets) else []
+    told = "\n".join([size, *missing, *(strike_all(str(put), secrets) for put in filled.put)])
     print(f"{request.method} {request.url}\n{headers}\n\n{body}\n\n{told}")  # noqa: T201

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from html import escape
 
-from agent_magic._config import load_settings
-from agent_magic._listing import html_table
+from agent_magic._config import AgentConfig, Source, load_settings
+from agent_magic._listing import html_table, text_table
 from agent_magic._request import host_of
 from agent_magic._run import live_runs
+from agent_magic.errors import ConfigError, visible
 from agent_magic.protocols import get_protocol
 
 __all__ = ["Overview"]
 
-COLUMNS = ("agent", "protocol", "asks", "at")
+COLUMNS = ("agent", "protocol", "asks", "at", "described in")
 
 
 class Overview:
@@ -20,35 +21,41 @@ class Overview:
 
     def __init__(self) -> None:
         settings = load_settings()
-        self.default = settings.default
+        self.default = visible(settings.default)
+        self.default_from = visible(settings.default_from)
         self.rows = [
-            (
-                name,
-                config.protocol,
-                config.agent,
-                self._place(config.protocol, config.base_url, embedded=config.embedded),
-            )
+            tuple(map(visible, (name, config.protocol, config.agent, _place(config), _source(settings.sources[name]))))
             for name, config in settings.agents.items()
         ]
         self.running = [f"{run.agent}: {run.transcript.doing}, {run.transcript.elapsed:.0f} s" for run in live_runs()]
 
-    def _place(self, protocol: str, base_url: str | None, *, embedded: bool) -> str:
-        return "in this process" if embedded else host_of(base_url or get_protocol(protocol).base_url)
-
     def __repr__(self) -> str:
-        lines = [
-            f"{'*' if name == self.default else ' '} {name:<16} {protocol:<12} {agent:<20} {place}"
-            for name, protocol, agent, place in self.rows
-        ]
+        rows = (("*" if row[0] == self.default else "", *row) for row in self.rows)
         running = [f"running: {line}" for line in self.running] or ["nothing is running"]
-        return "\n".join([*lines, *running])
+        return "\n".join([text_table(("", *COLUMNS), rows), self._default(), *running])
 
     def _repr_html_(self) -> str:
         running = escape("; ".join(self.running) or "nothing is running")
-        return (
-            f"{html_table(('agent', 'protocol', 'asks', 'at'), map(self._cells, self.rows))}<p>Running: {running}</p>"
-        )
+        table = html_table(COLUMNS, map(self._cells, self.rows))
+        return f"{table}<p>{escape(self._default())}</p><p>Running: {running}</p>"
 
-    def _cells(self, row: tuple[str, str, str, str]) -> tuple[str, ...]:
+    def _default(self) -> str:
+        there = "" if any(row[0] == self.default for row in self.rows) else ", and there is no such agent"
+        return f"Without a name, {self.default} is asked ({self.default_from}){there}."
+
+    def _cells(self, row: tuple[str, ...]) -> tuple[str, ...]:
         name, *rest = row
         return (f"{name} (default)" if name == self.default else name, *rest)
+
+
+def _place(config: AgentConfig) -> str:
+    if config.embedded:
+        return "in this process"
+    try:
+        return host_of(config.base_url or get_protocol(config.protocol).base_url)
+    except ConfigError as error:  # one agent's mistake is its own row's
+        return str(error)
+
+
+def _source(source: Source) -> str:
+    return f"{source.where}, in place of the embedded one" if source.replaces_embedded else source.where

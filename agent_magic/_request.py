@@ -75,11 +75,13 @@ def check_base_url(url: str) -> str:
         port_is_good = parts.port is None or parts.port > 0
     except ValueError:
         raise ConfigError("The base_url is not a URL; it looks like https://api.example.com.") from None
-    if parts.username is not None or parts.password is not None:
+    if parts.username is not None or parts.password is not None or (not parts.netloc and "@" in url):
         # The URL itself is not quoted: what stands before the @ may be a password.
         raise ConfigError("The base_url has a user or a password in it; name the key's variable in key_env instead.")
     if parts.scheme not in {"http", "https"} or not parts.hostname or not port_is_good:
-        raise ConfigError(f"The base_url {url!r} is not an http or https URL; it looks like https://api.example.com.")
+        is_bare = "://" not in url and re.fullmatch(r"[\w.-]+(:[0-9]+)?(/.*)?", url)
+        hint = f"did you mean 'https://{url}'?" if is_bare else "it looks like https://api.example.com."
+        raise ConfigError(f"The base_url {url!r} is not an http or https URL; {hint}")
     if not re.fullmatch(r"[!-~]+", url) or parts.query or parts.fragment or url[-1] in "?#":
         raise ConfigError(
             f"The base_url {url!r} has a query, a fragment, a space or a letter outside ASCII; "

@@ -32,6 +32,7 @@ from agent_magic import _loop
 from agent_magic._connection import check_request
 from agent_magic._deck import Call, Clock, Player, Taped, entry_of
 from agent_magic._echo import guarded
+from agent_magic._key_sources import forget_key
 from agent_magic._keys import strike_all
 from agent_magic._policy import Price
 from agent_magic._request import AgentRequest, host_of
@@ -51,7 +52,7 @@ from agent_magic._tape import (
 from agent_magic._taping import Taping, keep_tape
 from agent_magic._transcript import Status, Transcript
 from agent_magic._writer import Tape
-from agent_magic.errors import AgentMagicError, ConfigError, ProtocolError
+from agent_magic.errors import AgentMagicError, AuthError, ConfigError, ProtocolError
 from agent_magic.events import AgentEvent, Connected, Connecting, Notice, Retrying, Usage
 from agent_magic.protocols import AgentProtocol, Decoder
 
@@ -270,7 +271,7 @@ class Run:
                 await self._follow()
         except AgentMagicError as raised:
             # Its frames held what the server sent and what was sent to it: no debugger or traceback is to show that.
-            error = raised.with_traceback(None)
+            error = self._refused(raised).with_traceback(None)
         except asyncio.CancelledError:
             raise
         except BaseException as raised:  # noqa: BLE001 (a defect must end the run too, not leave it running for ever)
@@ -278,6 +279,14 @@ class Run:
         finally:
             status, error = self._outcome(error)
             await self._end(status, error)
+
+    def _refused(self, error: AgentMagicError) -> AgentMagicError:
+        """`error`; a held key that a server refuses is held no longer, and the sentence says where it came from."""
+        ask = self.ask
+        if not isinstance(error, AuthError) or ask.key_env is None or ask.key is None:
+            return error
+        said = forget_key(ask.key_env, ask.key)
+        return error if said is None else AuthError(f"{error} {said}")
 
     def _defect(self, raised: BaseException) -> AgentMagicError:
         words = type(raised).__name__

@@ -8,7 +8,9 @@ from typing import Any, Literal
 
 from msgspec import field
 
+from agent_magic._keys import check_variable
 from agent_magic._policy import Policy
+from agent_magic._request import check_base_url
 from agent_magic.errors import ConfigError
 
 __all__ = ["AgentConfig", "check_amount", "check_seconds", "check_values"]
@@ -65,13 +67,17 @@ def check_values(config: AgentConfig) -> None:
     if config.max_time is not None:
         check_seconds("max_time", config.max_time)
     if config.retries < 0:
-        raise ConfigError("retries is a whole number from 0 up.")
+        raise ConfigError(f"retries is a whole number from 0 up; {config.retries} is not.")
     for name in ("max_event", "max_text", "max_data", "max_events", "max_value"):
         if getattr(config, name) < 1:
-            raise ConfigError(f"{name} is a whole number from 1 up.")
+            raise ConfigError(f"{name} is a whole number from 1 up; {getattr(config, name)} is not.")
     _check_cost(config)
+    if config.base_url is not None:
+        check_base_url(config.base_url)
+    if config.key_env:
+        check_variable(config.key_env)
     if config.auth is not None and config.auth not in AUTHS:
-        raise ConfigError(f"auth is one of {', '.join(AUTHS)}.")
+        raise ConfigError(f"auth is one of {', '.join(AUTHS)}: how the key travels, never the key.")
     for name, value in config.headers.items():
         if not HEADER_NAME.fullmatch(name) or not value.isprintable() or not value.isascii():
             raise ConfigError(f"the header {name!r} cannot be sent; names and values are printable ASCII.")

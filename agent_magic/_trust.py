@@ -11,7 +11,7 @@ the person's. So, where an agent comes from such a file, a key goes only
 - under the certificates that the person trusts: ``verify`` would let a stranger on the network read along;
 - over https: ``insecure_http`` would let everybody on the network.
 
-The person's own settings are the user's file, ``AGENT_MAGIC_CONFIG`` and ``Agent(...)``. Those that name a
+The person's own settings are the user's file, ``AGENT_MAGIC_CONFIG``, ``%config`` and ``Agent(...)``. Those that name a
 host or a variable for one agent have named it for all. Proxies come from the environment alone.
 """
 

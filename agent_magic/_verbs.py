@@ -129,7 +129,43 @@ def _sessions(words: Sequence[str], _shell: Any) -> object:
     return Sessions()
 
 
+def _show(words: Sequence[str], _shell: Any) -> object:
+    from agent_magic._show import Shown
+
+    if len(words) > 1:
+        raise _Refused
+    return Shown.of(words[0] if words else None)
+
+
+def _use(words: Sequence[str], _shell: Any) -> None:
+    from agent_magic._show import use
+
+    if len(words) != 1:
+        raise _Refused
+    print(use(words[0]))  # noqa: T201 (what the person asked for)
+
+
+def _login(words: Sequence[str], _shell: Any) -> None:
+    from agent_magic._login import login
+
+    if len(words) > 1:
+        raise _Refused
+    print(login(words[0] if words else None))  # noqa: T201 (what the person asked for)
+
+
+def _logout(words: Sequence[str], _shell: Any) -> None:
+    from agent_magic._login import logout
+
+    if len(words) > 1:
+        raise _Refused
+    print(logout(words[0] if words else None))  # noqa: T201 (what the person asked for)
+
+
 VERBS = {
+    "use": Verb("use NAME", "ask that agent without a name, for this session", _use),
+    "show": Verb("show [NAME]", "each setting of an agent, and where it came from", _show),
+    "login": Verb("login [NAME]", "store an agent's key in the keyring, asked for with a hidden prompt", _login),
+    "logout": Verb("logout [NAME]", "delete an agent's key from the keyring", _logout),
     "stop": Verb("stop [all]", "end the newest run, or all", _stop),
     "history": Verb("history [N]", "the last N runs of all kernels (20), as a list of results", _history),
     "recover": Verb(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from agent_magic._key_sources import forget_keys
+from agent_magic._overrides import forget_overrides
+from agent_magic._prompt import ask_with
 from agent_magic.demo import DemoServer
 
 
@@ -14,13 +18,17 @@ from agent_magic.demo import DemoServer
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No key, proxy or settings of the person who runs the tests has a say in them."""
     for name in (
-        "AGENT_MAGIC_CONFIG", "RUNAGENT_API_KEY", "YDC_API_KEY", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY",
-        "http_proxy", "https_proxy", "all_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR", "AGENT_MAGIC_JOURNAL",
+        "RUNAGENT_API_KEY", "YDC_API_KEY", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY",
+        "http_proxy", "https_proxy", "all_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR",
+        *(name for name in os.environ if name.startswith("AGENT_MAGIC_")),
     ):  # fmt: skip
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "user"))
     monkeypatch.setenv("AGENT_MAGIC_STATE", str(tmp_path / "state"))
     monkeypatch.chdir(tmp_path)
+    ask_with(None)
+    forget_keys()
+    forget_overrides()
 
 
 @pytest.fixture(scope="session")

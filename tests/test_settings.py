@@ -14,7 +14,8 @@ import pytest
 
 from agent_magic._agent import Agent
 from agent_magic._config import AgentConfig, load_settings, user_file
-from agent_magic._keys import Secret, find_key
+from agent_magic._key_sources import find_key
+from agent_magic._keys import Secret
 from agent_magic._options import Options, parse_options
 from agent_magic._template import fill
 from agent_magic.errors import AuthError, ConfigError, PromptError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 
 from agent_magic.errors import ConfigError
 from agent_magic.protocols._base import (
@@ -51,23 +51,37 @@ __all__ = [
 GROUP = "agent_magic.protocols"
 
 
+BUILT_IN: dict[str, AgentProtocol] = {"openai": OpenAI(), "runagent": RunAgent(), "you": You()}
+
+
 @cache
-def _installed() -> dict[str, AgentProtocol]:
-    built_in: dict[str, AgentProtocol] = {"openai": OpenAI(), "runagent": RunAgent(), "you": You()}
-    others = {entry.name: entry.load()() for entry in entry_points(group=GROUP) if entry.name not in built_in}
-    return built_in | others
+def _others() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=GROUP) if entry.name not in BUILT_IN}
+
+
+@cache
+def _loaded(name: str) -> AgentProtocol:
+    """A plug-in's protocol, which is imported when an agent names it."""
+    entry = _others()[name]
+    try:
+        found: AgentProtocol = entry.load()()
+    except Exception as error:
+        words = " ".join(f"{type(error).__name__} {error}".split()).rstrip(".")
+        raise ConfigError(f"The protocol {name!r} ({entry.value}) cannot be loaded: {words}.") from error
+    return found
 
 
 def protocol_names() -> list[str]:
     """The names that an agent's setting `protocol` may have."""
-    return sorted(_installed())
+    return sorted([*BUILT_IN, *_others()])
 
 
 def get_protocol(name: str) -> AgentProtocol:
     """The protocol called `name`. Raises `ConfigError` with the nearest names."""
-    found = _installed().get(name)
-    if found is None:
-        near = get_close_matches(name, protocol_names(), n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(protocol_names())}."
-        raise ConfigError(f"There is no protocol {name!r}; {hint}")
-    return found
+    if name in BUILT_IN:
+        return BUILT_IN[name]
+    if name in _others():
+        return _loaded(name)
+    near = get_close_matches(name, protocol_names(), n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(protocol_names())}."
+    raise ConfigError(f"There is no protocol {name!r}; {hint}")

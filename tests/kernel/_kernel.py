@@ -7,7 +7,7 @@ import queue
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +135,18 @@ class Kernel:
                 raise TimeoutError(f"not reached; cells: {self._states()}; strays: {said}")
             self._read_iopub()
             self._read_shell()
+
+    def prompt(self) -> dict[str, Any]:
+        """The question that a cell asks the person."""
+        asked: list[dict[str, Any]] = []
+
+        def reached() -> bool:
+            with suppress(queue.Empty):
+                asked.append(self.client.stdin_channel.get_msg(timeout=0)["content"])
+            return bool(asked)
+
+        self.read_until(reached)
+        return asked[0]
 
     def click(self, comm: str, *, subshell: bool = False) -> None:
         """A click on a button, on the main shell channel or on a subshell."""
