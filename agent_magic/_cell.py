@@ -11,6 +11,7 @@ a mark into the call; by the mark alone the magic knows that it is awaited.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
@@ -21,6 +22,8 @@ from IPython.core.interactiveshell import ExecutionInfo, InteractiveShell
 __all__ = ["AwaitedCells", "Clicks", "abort_queue", "can_be_clicked"]
 
 CALL = "get_ipython().run_cell_magic('agent', "
+# The one verb that tries out what reaches a cell that awaits.
+DOCTOR = re.compile(r"get_ipython\(\)\.run_line_magic\('agent', ' *doctor *'\)\n?")
 # No line that a person types holds a NUL.
 MARK = "\0awaited\0"
 SETTLE_SECONDS = 0.05
@@ -84,6 +87,8 @@ class AwaitedCells:
         if request is None or request in self._entered or not self._shell.autoawait:
             return lines
         text = "".join(lines)
+        if DOCTOR.fullmatch(text):
+            return [f"await get_ipython().run_line_magic('agent', {f'{MARK}doctor'!r})\n"]
         if not text.startswith(CALL) or text.count("\n") > 1:
             return lines
         return [f"await {CALL}{MARK!r} {text.removeprefix(CALL)}"]

@@ -59,9 +59,9 @@ class AgentMagics(Magics):
     @line_cell_magic
     def agent(self, line: str, cell: str | None = None) -> object:
         """Ask an agent (``%%agent``), or look after the agents (``%agent``)."""
-        if cell is None:
-            return manage(line, self._ip)
         awaited, line = self.cells.split(line)
+        if cell is None:
+            return _examined(self._ip) if awaited else manage(line, self._ip)
         question = _Question(self._ip, parse_options(line), self.cells.typed_body(line, cell))
         return question.answer(awaited=awaited)
 
@@ -199,9 +199,19 @@ async def _nothing() -> None:
     pass
 
 
-def _short_interrupt() -> KeyboardInterrupt:
+async def _examined(shell: InteractiveShell) -> object:
+    """What ``%agent doctor`` shows in a cell that awaits."""
+    from agent_magic._doctor import examine_awaiting
+
+    try:
+        return await examine_awaiting(shell)
+    except asyncio.CancelledError:
+        raise _short_interrupt("the examination was stopped") from None
+
+
+def _short_interrupt(said: str = "the agent was stopped; what had arrived is kept") -> KeyboardInterrupt:
     """A KeyboardInterrupt that IPython shows in one line."""
-    interrupt = KeyboardInterrupt("the agent was stopped; what had arrived is kept")
+    interrupt = KeyboardInterrupt(said)
     interrupt._render_traceback_ = lambda: ["KeyboardInterrupt"]  # type: ignore[attr-defined]
     return interrupt
 

@@ -97,10 +97,19 @@ def _recover(words: Sequence[str], shell: Any) -> object:
     return result
 
 
+def _doctor(words: Sequence[str], shell: Any) -> object:
+    from agent_magic._doctor import examine
+
+    if words:
+        raise _Refused
+    return examine(shell)
+
+
 VERBS = {
     "stop": Verb("stop [all]", "end the newest run, or all", _stop),
     "history": Verb("history [N]", "the last N runs of all kernels (20), as a list of results", _history),
     "recover": Verb(
         "recover [RUN] [--resume]", "the result of a run, by default of the last that was cut off; or go on", _recover
     ),
+    "doctor": Verb("doctor", "what works here, found by trying, and text for a bug report", _doctor),
 }
