@@ -19,6 +19,8 @@ from typing import Any, Self
 
 from IPython.core.interactiveshell import ExecutionInfo, InteractiveShell
 
+from agent_magic._slips import uncommented
+
 __all__ = ["AwaitedCells", "Clicks", "abort_queue", "can_be_clicked"]
 
 CALL = "get_ipython().run_cell_magic('agent', "
@@ -75,7 +77,7 @@ class AwaitedCells:
         self._entered.append(self._request())
 
     def _note(self, info: ExecutionInfo) -> None:
-        self._raw_cell = str(info.raw_cell or "")
+        self._raw_cell = "".join(uncommented(str(info.raw_cell or "").splitlines(keepends=True)))
 
     def _request(self) -> str | None:
         """The id of the message that has the kernel execute; None in a terminal."""

@@ -11,14 +11,16 @@ import asyncio
 import sys
 from collections.abc import Awaitable
 from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
 
 from agent_magic._cell import AwaitedCells, Clicks, abort_queue, can_be_clicked
-from agent_magic._options import Options, help_text, parse_options
-from agent_magic._verbs import manage, verbs_text
+from agent_magic._completion import Completion
+from agent_magic._options import Options, parse_options
+from agent_magic._slips import Slips
+from agent_magic._verbs import help_page, manage
 
 if TYPE_CHECKING:
     from agent_magic._agent import Agent
@@ -28,20 +30,24 @@ if TYPE_CHECKING:
 
 __all__ = ["AgentMagics", "load", "unload"]
 
+T = TypeVar("T")
+
 
 def load(shell: InteractiveShell) -> None:
     """Register the magics; loading twice is loading once."""
     if "AgentMagics" not in shell.magics_manager.registry:
         magics = AgentMagics(shell)
         shell.register_magics(magics)
-        magics.cells.install()
+        for addition in magics.additions:
+            addition.install()
 
 
 def unload(shell: InteractiveShell) -> None:
     """Take the magics and the transformer out."""
     magics = shell.magics_manager.registry.pop("AgentMagics", None)
     if isinstance(magics, AgentMagics):
-        magics.cells.remove()
+        for addition in magics.additions:
+            addition.remove()
         for kind in ("line", "cell"):
             shell.magics_manager.magics[kind].pop("agent", None)
 
@@ -54,6 +60,7 @@ class AgentMagics(Magics):
         super().__init__(shell)
         self._ip = shell
         self.cells = AwaitedCells(shell)
+        self.additions = (self.cells, Slips(shell), Completion(shell))
 
     @no_var_expand
     @line_cell_magic
@@ -62,11 +69,13 @@ class AgentMagics(Magics):
         awaited, line = self.cells.split(line)
         if cell is None:
             return _examined(self._ip) if awaited else manage(line, self._ip)
-        question = _Question(self._ip, parse_options(line), self.cells.typed_body(line, cell))
-        return question.answer(awaited=awaited)
+        options = parse_options(line)
+        if options.help:
+            return _given(help_page()) if awaited else help_page()
+        return _Question(self._ip, options, self.cells.typed_body(line, cell)).answer(awaited=awaited)
 
 
-AgentMagics.agent.__doc__ = f"{AgentMagics.agent.__doc__}\n\n{verbs_text()}\n\n{help_text()}"
+AgentMagics.agent.__doc__ = help_page().text
 
 
 class _Question:
@@ -87,7 +96,7 @@ class _Question:
         filled = self._fill(agent.config.max_value)
         if options.dry_run:
             show_request(agent, filled, options.parameters)
-            return _nothing() if awaited else None
+            return _given(None) if awaited else None
         result, run = agent.begin(filled.text, options.parameters)
         for name in filter(None, ("_agent", options.out)):
             self._shell.user_ns[name] = result
@@ -195,8 +204,8 @@ def _settings(options: Options) -> dict[str, Any]:
     return {name: value for name, value in named.items() if value is not None}
 
 
-async def _nothing() -> None:
-    pass
+async def _given(value: T) -> T:
+    return value
 
 
 async def _examined(shell: InteractiveShell) -> object:
