@@ -29,9 +29,9 @@ __all__ = ["Completion", "Offer", "offers", "session_names"]
 CELL = re.compile(r"\s*%%agent(?=[ \t]|$)")
 LINE = re.compile(r"\s*(?:[\w.,\s]+=\s*)?%agent[ \t]+(.*)", re.DOTALL)
 # In an expression up to the cursor: a filter's beginning; an object with an attribute's beginning; a name's.
-FILTER = re.compile(r"(?<!\|)\|\s*(\w*)$")
-ATTRIBUTE = re.compile(r"([^\W\d][\w.\[\]'\"]*)\.(\w*)$")
-NAME = re.compile(r"(?<![\w.])((?!\d)\w*)$")
+FILTER = re.compile(r"(?<!\|)\|\s*(\w*)\Z")
+ATTRIBUTE = re.compile(r"([^\W\d][\w.\[\]'\"]*)\.(\w*)\Z")
+NAME = re.compile(r"(?<![\w.])((?!\d)\w*)\Z")
 # Runs that `%agent recover` offers, the newest.
 RUNS = 30
 

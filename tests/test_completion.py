@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
+import hypothesis.strategies as st
 import pexpect
 import pytest
 from IPython.core.completer import provisionalcompleter
@@ -18,6 +20,7 @@ from agent_magic._agent import Agent
 from agent_magic._completion import offers
 from agent_magic._filters import FILTERS
 from agent_magic._options import known_options
+from agent_magic._slips import TRANSFORMERS
 from agent_magic._verbs import VERBS
 
 SETTINGS = """
@@ -165,6 +168,28 @@ def test_a_broken_settings_file_completes_nothing(text: str, tmp_path: Path) -> 
     (tmp_path / "agent_magic.toml").write_text(text)
     assert words("%%agent re") == words("%agent use ") == words("%%agent -p ") == []
     assert "--timeout" in words("%%agent ")
+
+
+PIECES = st.sampled_from(
+    ["%%agent", "%agent", " ", "\n", "{{", "}}", "|", ".", "-", "--", "-p", "=", "'", '"', "demo", "rec", "record", "stop", "#", "\\",
+     "\t", "é", "\u2028", "\r", "lazy", "(", "[", "]", "len", "recover"]
+)  # fmt: skip
+
+
+@hypothesis.settings(
+    max_examples=400, deadline=None, derandomize=True, suppress_health_check=list(hypothesis.HealthCheck)
+)
+@hypothesis.given(st.lists(PIECES, max_size=12).map("".join))
+def test_any_text(text: str) -> None:
+    """Whatever stands before the cursor, an offer takes the place of its end, and every word of it begins so."""
+    for before in (text, f"%%agent {text}", f"%%agent\n{{{{ {text}", f"%agent {text}"):
+        offer = offers(before, NAMES)
+        assert before.endswith(offer.typed)
+        assert all(word.lower().startswith(offer.typed.lower()) for word, _ in offer.words)
+        lines = before.splitlines(keepends=True)
+        for transform in TRANSFORMERS:
+            lines = transform(lines)
+    assert "%agent" in text or all(transform([text]) == [text] for transform in TRANSFORMERS)
 
 
 @pytest.fixture
