@@ -11,6 +11,7 @@ a mark into the call; by the mark alone the magic knows that it is awaited.
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 import sys
 from collections import deque
@@ -21,6 +22,7 @@ from typing import Any, Self
 
 from IPython.core.interactiveshell import ExecutionInfo, InteractiveShell
 
+from agent_magic._slips import uncommented
 from agent_magic._waiting import Wait, set_way
 
 __all__ = [
@@ -35,6 +37,8 @@ __all__ = [
 ]
 
 CALL = "get_ipython().run_cell_magic('agent', "
+# The one verb that tries out what reaches a cell that awaits.
+DOCTOR = re.compile(r"get_ipython\(\)\.run_line_magic\('agent', ' *doctor *'\)\n?")
 # No line that a person types holds a NUL.
 MARK = "\0awaited\0"
 SETTLE_SECONDS = 0.05
@@ -91,7 +95,7 @@ class AwaitedCells:
 
     def _note(self, info: ExecutionInfo) -> None:
         self._depth += 1
-        self._raw_cell = str(info.raw_cell or "")
+        self._raw_cell = "".join(uncommented(str(info.raw_cell or "").splitlines(keepends=True)))
 
     def _leave(self, _result: object) -> None:
         self._depth = max(0, self._depth - 1)
@@ -123,6 +127,8 @@ class AwaitedCells:
         if request is None or request in self._entered or not self._shell.autoawait:
             return lines
         text = "".join(lines)
+        if DOCTOR.fullmatch(text):
+            return [f"await get_ipython().run_line_magic('agent', {f'{MARK}doctor'!r})\n"]
         if not text.startswith(CALL) or text.count("\n") > 1:
             return lines
         return [f"await {CALL}{MARK!r} {text.removeprefix(CALL)}"]

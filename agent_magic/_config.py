@@ -33,6 +33,7 @@ __all__ = [
     "check_values",
     "keeps_journal",
     "load_settings",
+    "settings_files",
     "user_file",
 ]
 
@@ -122,6 +123,14 @@ def load_settings(folder: Path | None = None) -> Settings:
     own_path = user_file()
     own = _read(own_path, _content(own_path), is_own=True) if _is_there(own_path) else None
     return _merged(project, own, own_path)
+
+
+def settings_files(folder: Path | None = None) -> list[Path]:
+    """The files that `load_settings` reads, the nearest first. Raises `ConfigError`."""
+    if named := _named():
+        return [named]
+    found = _project(folder or _working_folder())
+    return [*([found[0]] if found else []), *([user_file()] if _is_there(user_file()) else [])]
 
 
 def _merged(project: _File | None, own: _File | None, own_path: Path) -> Settings:

@@ -111,6 +111,8 @@ class Client:
             raise Broken(_reason(error, host, self._policy)) from None
 
     def _encode(self, request: HTTPRequest) -> httpx.Request:
+        if request.method == "HEAD":
+            return self._client.build_request("HEAD", request.url)
         # A header's name is the same in any case: what the wire sets takes the place of what the settings say.
         headers = {
             name.lower(): value.reveal() if isinstance(value, Secret) else value

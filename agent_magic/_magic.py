@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Awaitable
 from contextlib import aclosing
 from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
@@ -29,11 +29,13 @@ from agent_magic._cell import (
     interruptible,
     parent_message,
 )
-from agent_magic._options import Options, help_text, parse_options
+from agent_magic._completion import Completion
+from agent_magic._options import Options, parse_options
 from agent_magic._overrides import forget_overrides
 from agent_magic._prompt import ask_with
+from agent_magic._slips import Slips
 from agent_magic._traits import Agents, Amount, Flag, Name, Number, Seconds, ShellSettings
-from agent_magic._verbs import manage, verbs_text
+from agent_magic._verbs import help_page, manage
 from agent_magic.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -47,6 +49,8 @@ if TYPE_CHECKING:
     from agent_magic.views._beside import Placeholder
 
 __all__ = ["AgentMagics", "load", "unload"]
+
+T = TypeVar("T")
 
 
 def load(shell: InteractiveShell) -> None:
@@ -112,15 +116,18 @@ class AgentMagics(Magics):
         self.settings = ShellSettings(shell)
         self.background: dict[str, Run] = {}
         self._placeholders: list[Placeholder] = []
+        self._additions = (self.cells, Slips(shell), Completion(shell))
 
     def install(self) -> None:
         """Begin to look at cells."""
-        self.cells.install()
+        for addition in self._additions:
+            addition.install()
         self.ip.events.register("post_run_cell", self._settle)
 
     def remove(self) -> None:
         """Leave the shell as it was."""
-        self.cells.remove()
+        for addition in self._additions:
+            addition.remove()
         self.ip.events.unregister("post_run_cell", self._settle)
 
     def ask_hidden(self, prompt: str) -> Secret | None:
@@ -146,11 +153,13 @@ class AgentMagics(Magics):
     @line_cell_magic
     def agent(self, line: str, cell: str | None = None) -> object:
         """Ask an agent (``%%agent``), or look after the agents (``%agent``)."""
-        if cell is None:
-            return manage(line, self.ip)
         awaited, line = self.cells.split(line)
-        question = _Question(self, parse_options(line), self.cells.typed_body(line, cell))
-        return question.answer(awaited=awaited)
+        if cell is None:
+            return _examined(self.ip) if awaited else manage(line, self.ip)
+        options = parse_options(line)
+        if options.help:
+            return _given(help_page()) if awaited else help_page()
+        return _Question(self, options, self.cells.typed_body(line, cell)).answer(awaited=awaited)
 
     def go_on_beside(self, run: Run, view: View | Placeholder | None, cell: str | None) -> None:
         """Have `run` go on when its cell has ended, shown by `view`; running that cell again stops it."""
@@ -171,7 +180,7 @@ class AgentMagics(Magics):
         self._placeholders = [one for one in self._placeholders if not one.settle()]
 
 
-AgentMagics.agent.__doc__ = f"{AgentMagics.agent.__doc__}\n\n{verbs_text()}\n\n{help_text()}"
+AgentMagics.agent.__doc__ = help_page().text
 
 
 class _Question:
@@ -407,9 +416,23 @@ def _settings(options: Options) -> dict[str, Any]:
     return {name: value for name, value in named.items() if value is not None}
 
 
-def _short_interrupt() -> KeyboardInterrupt:
+async def _given(value: T) -> T:
+    return value
+
+
+async def _examined(shell: InteractiveShell) -> object:
+    """What ``%agent doctor`` shows in a cell that awaits."""
+    from agent_magic._doctor import examine_awaiting
+
+    try:
+        return await examine_awaiting(shell)
+    except asyncio.CancelledError:
+        raise _short_interrupt("the examination was stopped") from None
+
+
+def _short_interrupt(said: str = "the agent was stopped; what had arrived is kept") -> KeyboardInterrupt:
     """A KeyboardInterrupt that IPython shows in one line."""
-    interrupt = KeyboardInterrupt("the agent was stopped; what had arrived is kept")
+    interrupt = KeyboardInterrupt(said)
     interrupt._render_traceback_ = lambda: ["KeyboardInterrupt"]  # type: ignore[attr-defined]
     return interrupt
 

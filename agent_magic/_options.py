@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import builtins
 import json
 import math
 import re
@@ -14,11 +15,12 @@ from typing import Any, Literal, NoReturn, get_args
 
 from agent_magic.errors import ConfigError
 
-__all__ = ["MODES", "Mode", "Options", "help_text", "parse_options"]
+__all__ = ["MODES", "Mode", "Options", "help_text", "known_options", "parse_options"]
 
 # How a question uses tapes.
 Mode = Literal["live", "record", "replay", "auto"]
 MODES: tuple[Mode, ...] = get_args(Mode)
+IPYTHONS_OWN = ("In", "Out")
 
 
 @dataclass(frozen=True)
@@ -38,30 +40,74 @@ class Options:
     raw: bool = False
     dry_run: bool = False
     quiet: bool = False
+    help: bool = False
+
+
+class _Once(argparse.Action):
+    """Keeps a value; twice given is a mistake, as only one of the two could hold."""
+
+    _is_given = False
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        if self._is_given:
+            parser.error(f"{option_string} is given twice")
+        self._is_given = True
+        setattr(namespace, self.dest, values)
 
 
 class _Parser(argparse.ArgumentParser):
+    """A parser that knows its `actions`, and whose errors are `ConfigError`."""
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self.actions: list[argparse.Action] = []
+        self.register("action", None, _Once)
+
+    def add_argument(self, *args: Any, **named: Any) -> argparse.Action:
+        self.actions.append(super().add_argument(*args, **named))
+        return self.actions[-1]
+
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"%%agent: {_plain(message, self)}")
 
 
-def _plain(message: str, parser: argparse.ArgumentParser) -> str:
+def _plain(message: str, parser: _Parser) -> str:
     """Argparse's message as a sentence, with the nearest option for one that does not exist."""
     unknown = message.removeprefix("unrecognized arguments: ")
     if unknown == message:
         return f"{message[0].upper()}{message[1:]}."
     word = unknown.split()[0].partition("=")[0]
-    known = re.findall(r"--[a-z-]+", parser.format_help())
-    near = get_close_matches(word, known, n=1)
     if not word.startswith("-"):
         return f"{word!r} is one word too many: the prompt belongs into the lines below."
+    known = _long_options(parser)
+    near = get_close_matches(word, known, n=1) or [name for name in known if name.startswith(f"-{word}")][:1]
     hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}."
     return f"There is no option {word}; {hint}"
+
+
+def _long_options(parser: _Parser) -> list[str]:
+    return [name for action in parser.actions for name in action.option_strings if name.startswith("--")]
+
+
+def _check_dashes(words: list[str], parser: _Parser) -> None:
+    """Raise `ConfigError` for ``-out``: argparse takes it for ``-o ut``, and a person means ``--out``."""
+    for word in words:
+        said = word.partition("=")[0]
+        if re.fullmatch("-[a-z-]{3,}", said) and any(name.startswith(f"-{said}") for name in _long_options(parser)):
+            parser.error(f"unrecognized arguments: {word}")
 
 
 def _name(value: str) -> str:
     if not value.isidentifier() or iskeyword(value):
         raise argparse.ArgumentTypeError(f"{value!r} cannot be a variable's name")
+    if hasattr(builtins, value) or value in IPYTHONS_OWN:
+        raise argparse.ArgumentTypeError(f"{value!r} is Python's own name, which the result would hide; take another")
     return value
 
 
@@ -104,7 +150,13 @@ def _refuse(constant: str) -> Any:
 
 
 def _parser() -> _Parser:
-    parser = _Parser(prog="%%agent", add_help=False, allow_abbrev=False, usage="%%agent [AGENT] [options]\nprompt")
+    parser = _Parser(
+        prog="%%agent",
+        add_help=False,
+        allow_abbrev=False,
+        usage="%%%%agent [AGENT] [options]\nprompt",  # argparse formats it
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=32, width=110),
+    )
     add = parser.add_argument
     add("agent", nargs="?", metavar="AGENT", help="a configured agent; without it the default one")
     add("-o", "--out", type=_name, metavar="VAR", help="bind the result to VAR too (it is always bound to _agent)")
@@ -123,6 +175,7 @@ def _parser() -> _Parser:
     add("--raw", action="store_true", help="send the prompt as it stands, no {{ template }}")
     add("--dry-run", action="store_true", help="show what would be sent, and send nothing")
     add("-q", "--quiet", action="store_true", help="show nothing but errors")
+    add("-h", "--help", action="store_true", help="show this, and send nothing")
     return parser
 
 
@@ -133,6 +186,7 @@ def parse_options(line: str) -> Options:
     except ValueError as error:
         raise ConfigError(f"%%agent: The line cannot be split into words ({error}): {line!r}.") from None
     parser = _parser()
+    _check_dashes(words, parser)
     found, rest = parser.parse_known_args(words)
     if rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
@@ -141,6 +195,11 @@ def parse_options(line: str) -> Options:
     if found.new and found.session is None:
         raise ConfigError("%%agent: --new begins a conversation afresh; say which one with -s NAME.")
     return Options(parameters=parameters, **values)
+
+
+def known_options() -> list[argparse.Action]:
+    """The specification, for completion: the agent first, then the options in their order."""
+    return _parser().actions
 
 
 def help_text() -> str:

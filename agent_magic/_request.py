@@ -78,13 +78,14 @@ def check_base_url(url: str) -> str:
     if parts.username is not None or parts.password is not None or (not parts.netloc and "@" in url):
         # The URL itself is not quoted: what stands before the @ may be a password.
         raise ConfigError("The base_url has a user or a password in it; name the key's variable in key_env instead.")
+    shown = re.split("[?#]", url)[0]  # a query may hold a key
     if parts.scheme not in {"http", "https"} or not parts.hostname or not port_is_good:
         is_bare = "://" not in url and re.fullmatch(r"[\w.-]+(:[0-9]+)?(/.*)?", url)
-        hint = f"did you mean 'https://{url}'?" if is_bare else "it looks like https://api.example.com."
-        raise ConfigError(f"The base_url {url!r} is not an http or https URL; {hint}")
+        hint = f"did you mean 'https://{shown}'?" if is_bare else "it looks like https://api.example.com."
+        raise ConfigError(f"The base_url {shown!r} is not an http or https URL; {hint}")
     if not re.fullmatch(r"[!-~]+", url) or parts.query or parts.fragment or url[-1] in "?#":
         raise ConfigError(
-            f"The base_url {url!r} has a query, a fragment, a space or a letter outside ASCII; "
+            f"The base_url {shown!r} has a query, a fragment, a space or a letter outside ASCII; "
             "leave only scheme, host and path."
         )
     return url.rstrip("/")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from html import escape
 from typing import Self
 
 import msgspec
@@ -12,8 +11,8 @@ from agent_magic._agent import Agent
 from agent_magic._check import SETTABLE
 from agent_magic._config import load_settings
 from agent_magic._key_sources import look_up
+from agent_magic._listing import html_table, text_table
 from agent_magic._overrides import override
-from agent_magic.errors import visible
 
 __all__ = ["Shown", "use"]
 
@@ -37,17 +36,10 @@ class Shown:
         return cls(Agent(name), load_settings().default_from if name is None else "the line")
 
     def __repr__(self) -> str:
-        rows = [COLUMNS, *(tuple(map(visible, row)) for row in self.rows)]
-        widths = [max(len(row[column]) for row in rows) for column in range(2)]
-        return "\n".join("  ".join([*map(str.ljust, row[:-1], widths), row[-1]]) for row in rows)
+        return text_table(COLUMNS, self.rows)
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th style='text-align: left'>{name}</th>" for name in COLUMNS)
-        rows = "".join(
-            "<tr>" + "".join(f"<td style='text-align: left'>{escape(visible(cell))}</td>" for cell in row) + "</tr>"
-            for row in self.rows
-        )
-        return f"<table><tr>{head}</tr>{rows}</table>"
+        return html_table(COLUMNS, self.rows)
 
 
 def use(name: str) -> str:

@@ -9,11 +9,13 @@ from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
+from agent_magic._help import Help
 from agent_magic.errors import ConfigError
 
-__all__ = ["VERBS", "manage", "verbs_text"]
+__all__ = ["VERBS", "help_page", "manage", "verbs_text"]
 
 HISTORY_LENGTH = 20
+ASKS_NOTHING = "%agent looks after the agents and asks none"
 
 
 class _Refused(Exception):
@@ -38,7 +40,9 @@ def manage(line: str, shell: Any) -> object:
         from agent_magic._overview import Overview
 
         return Overview()
-    verb = VERBS.get(words[0])
+    if line.rstrip().endswith("?"):
+        return _answer(words, shell)
+    verb = VERBS.get("help" if words[0] in {"-h", "--help"} else words[0])
     if verb is None:
         raise _refusal(words)
     try:
@@ -49,16 +53,56 @@ def manage(line: str, shell: Any) -> object:
 
 def verbs_text() -> str:
     """The verbs as ``%agent?`` shows them."""
-    lines = ["%agent: the agents, the default one, what is running"]
-    return "\n".join([*lines, *(f"%agent {verb.form}: {verb.meaning}" for verb in VERBS.values())])
+    forms = {"%agent": "the agents, the default one, what is running"}
+    forms |= {f"%agent {verb.form}": verb.meaning for verb in VERBS.values()}
+    return "\n".join(["verbs:", *(f"  {form:<34} {meaning}" for form, meaning in forms.items())])
+
+
+def help_page() -> Help:
+    """What ``%agent?`` shows."""
+    return Help(verbs_text())
 
 
 def _refusal(words: Sequence[str]) -> ConfigError:
     verb = words[0]
+    if verb not in VERBS and verb in _agents():
+        return ConfigError(f"{ASKS_NOTHING}; to ask {verb}, begin a cell with %%agent {verb}, the question below it.")
     near = [verb] if verb in VERBS else get_close_matches(verb, VERBS, n=1)
     forms = [f"%agent {verb.form}" for verb in VERBS.values()]
     hint = f"did you mean %agent {VERBS[near[0]].form}?" if near else f"there are: %agent, {', '.join(forms)}."
-    return ConfigError(f"There is no `%agent {' '.join(words)}`; {hint}")
+    ask = "" if near or len(words) < 2 else " To ask an agent, begin a cell with %%agent."
+    return ConfigError(f"There is no `%agent {' '.join(words)}`; {hint}{ask}")
+
+
+def _agents() -> Sequence[str]:
+    from agent_magic._config import load_settings
+
+    try:
+        return list(load_settings().agents)
+    except ConfigError:
+        return []
+
+
+def _answer(words: Sequence[str], shell: Any) -> object:
+    """A line with a question mark: of a verb, what it does; anything else is a question for an agent."""
+    said = " ".join(words).rstrip("? ")
+    verb = VERBS.get(said.partition(" ")[0])
+    if not said or said == "help":
+        return help_page()
+    if verb is not None:
+        print(f"%agent {verb.form}: {verb.meaning}")  # noqa: T201
+        return None
+    from agent_magic._cell import can_be_clicked
+
+    named = words[0] if len(words) > 1 else said
+    agent, question = (f" {named}", words[1:]) if named in _agents() else ("", words)
+    cell = f"%%agent{agent}\n{' '.join(question)}"
+    ready = can_be_clicked(shell)
+    place = "it is ready in the next one" if ready else "it would be"
+    print(f"{ASKS_NOTHING}; a question goes into a cell of its own, and {place}:\n\n{cell}")  # noqa: T201
+    if ready:
+        shell.set_next_input(cell)
+    return None
 
 
 def _stop(words: Sequence[str], _shell: Any) -> None:
@@ -161,6 +205,20 @@ def _logout(words: Sequence[str], _shell: Any) -> None:
     print(logout(words[0] if words else None))  # noqa: T201 (what the person asked for)
 
 
+def _doctor(words: Sequence[str], shell: Any) -> object:
+    from agent_magic._doctor import examine
+
+    if words:
+        raise _Refused
+    return examine(shell)
+
+
+def _help(words: Sequence[str], _shell: Any) -> object:
+    if words:
+        raise _Refused
+    return help_page()
+
+
 VERBS = {
     "use": Verb("use NAME", "ask that agent without a name, for this session", _use),
     "show": Verb("show [NAME]", "each setting of an agent, and where it came from", _show),
@@ -174,4 +232,6 @@ VERBS = {
     "sessions": Verb("sessions", "the conversations of this kernel", _sessions),
     "code": Verb("code [N]", "put block N of the last answer into a new cell", _code),
     "usage": Verb("usage", "runs, tokens, seconds and cost by agent, of this kernel and of the history", _usage),
+    "doctor": Verb("doctor", "what works here, found by trying, and text for a bug report", _doctor),
+    "help": Verb("help", "this, with examples; so does --help", _help),
 }

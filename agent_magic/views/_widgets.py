@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipywidgets
 from traitlets import Any, HasTraits
 
-__all__ = ["HTML", "Box", "Button"]
+__all__ = ["HTML", "Box", "Button", "Play"]
 
 
 class _Bare(HasTraits):
@@ -28,3 +28,7 @@ class Button(_Bare, ipywidgets.Button):
 
 class HTML(_Bare, ipywidgets.HTML):
     """Some HTML."""
+
+
+class Play(_Bare, ipywidgets.Play):
+    """Counts by itself, in the page: a widget that answers without anybody's click."""

@@ -150,7 +150,10 @@ class Kernel:
 
     def click(self, comm: str, *, subshell: bool = False) -> None:
         """A click on a button, on the main shell channel or on a subshell."""
-        data = {"method": "custom", "content": {"event": "click"}}
+        self.send_comm(comm, {"method": "custom", "content": {"event": "click"}}, subshell=subshell)
+
+    def send_comm(self, comm: str, data: dict[str, Any], *, subshell: bool = False) -> None:
+        """A widget's message from the page."""
         message = self.client.session.msg("comm_msg", {"comm_id": comm, "data": data})
         if subshell:
             message["header"]["subshell_id"] = self._subshell()
