@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,12 @@ from agent_magic._config import AgentConfig, check_values, keeps_journal, load_s
 from agent_magic._connection import check_request
 from agent_magic._journal import journal_folder
 from agent_magic._keys import Secret, check_variable, find_key
+from agent_magic._map import Map
+from agent_magic._pace import Pace
 from agent_magic._policy import Policy
 from agent_magic._request import AgentRequest, HTTPRequest, check_base_url
 from agent_magic._result import AgentResult
+from agent_magic._results import Results
 from agent_magic._run import Run
 from agent_magic._trust import Destination, Trust, origin_of
 from agent_magic.errors import ConfigError, PromptError
@@ -48,14 +51,34 @@ class Agent:
         self._given = frozenset(settings)
         self.config = _configured(base, settings)
         self._protocol = get_protocol(self.config.protocol)
+        self.last_results: Results | None = None
 
     def __repr__(self) -> str:
         return f"Agent({self.name!r})"
 
-    def prepare(self, prompt: str, parameters: dict[str, Any] | None = None) -> AgentRequest:
+    def __getstate__(self) -> dict[str, Any]:
+        """The settings alone: no key, and none of the answers. Raises `ConfigError` where a header holds a secret."""
+        secret = [name for name, value in self.headers().items() if isinstance(value, Secret)]
+        if secret:
+            raise ConfigError(
+                f"An agent whose header {secret[0]!r} holds a secret is not pickled: no key travels so. "
+                "Name the key's variable in key_env; the other side reads its own."
+            )
+        return {**self.__dict__, "_protocol": None, "last_results": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _protocol=get_protocol(state["config"].protocol))
+
+    @property
+    def wire(self) -> str:
+        """The name of the protocol that the agent speaks."""
+        return self._protocol.name
+
+    def prepare(self, prompt: str, parameters: dict[str, Any] | None = None, *, with_key: bool = True) -> AgentRequest:
         """The request for `prompt`, with everything checked that can be before it is sent.
 
-        Raises `PromptError`, `ConfigError` and `AuthError`.
+        `with_key` False leaves the key out, for a request that another process will send. Raises
+        `PromptError`, `ConfigError` and `AuthError`.
         """
         if not prompt.strip():
             raise PromptError("The prompt is blank; write the question below the %%agent line.")
@@ -70,7 +93,7 @@ class Agent:
             agent=config.agent,
             parameters={**config.parameters, **(parameters or {})},
             headers=self.headers(),
-            key=find_key(variable) if variable else None,
+            key=find_key(variable) if variable and with_key else None,
             key_env=variable,
             auth=config.auth,
         )
@@ -87,8 +110,12 @@ class Agent:
 
     def begin(self, prompt: str, parameters: dict[str, Any] | None = None) -> tuple[AgentResult, Run]:
         """Begin to ask; returns at once with the growing result."""
-        ask = self.prepare(prompt, parameters)
-        run = Run(self._protocol, ask, self._policy(), self.name, journal_folder() if keeps_journal() else None)
+        return self.begin_asking(self.prepare(prompt, parameters))
+
+    def begin_asking(self, ask: AgentRequest, pace: Pace | None = None) -> tuple[AgentResult, Run]:
+        """Begin to ask what `prepare` gave, as one of the runs that share `pace`."""
+        journal = journal_folder() if keeps_journal() else None
+        run = Run(self._protocol, ask, self._policy(), self.name, journal, pace=pace)
         result = AgentResult(run, ask.parameters)
         run.start()
         return result, run
@@ -125,6 +152,38 @@ class Agent:
         finally:
             run.stop()
         _raised(result)
+
+    def map(
+        self,
+        prompts: Iterable[Any],
+        /,
+        *,
+        concurrency: int = 8,
+        progress: bool = True,
+        client: Any = None,
+        **parameters: Any,
+    ) -> Results:
+        """Ask each of `prompts`, at most `concurrency` at once, and block until all are answered; in order.
+
+        A row that fails is a failed result. `prompts` may be a column of pandas or polars. `client` is a
+        `distributed.Client`, on whose cluster the rows are spread; each worker reads its own key. Raises
+        `ConfigError`, `AuthError` and `PromptError` before anything is sent. After an interrupt, and
+        always, `last_results` holds what has arrived.
+        """
+        return Map(self, parameters, concurrency, client, progress=progress).ask(prompts)
+
+    async def amap(
+        self,
+        prompts: Iterable[Any],
+        /,
+        *,
+        concurrency: int = 8,
+        progress: bool = True,
+        client: Any = None,
+        **parameters: Any,
+    ) -> Results:
+        """`map`, awaited; in a notebook its bar has a Stop button. Cancelling it ends the rows."""
+        return await Map(self, parameters, concurrency, client, progress=progress).aask(prompts)
 
     def _check_trust(self, base_url: str) -> None:
         """Raise `ConfigError` where a project's file would have a key of the person's go where it may not."""

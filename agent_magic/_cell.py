@@ -16,9 +16,10 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from typing import Any, Self
 
+from IPython.core.displaypub import CapturingDisplayPublisher
 from IPython.core.interactiveshell import ExecutionInfo, InteractiveShell
 
-__all__ = ["AwaitedCells", "Clicks", "abort_queue", "can_be_clicked"]
+__all__ = ["AwaitedCells", "Clicks", "abort_queue", "is_watched"]
 
 CALL = "get_ipython().run_cell_magic('agent', "
 # No line that a person types holds a NUL.
@@ -156,11 +157,16 @@ def _parent_message(shell: InteractiveShell) -> dict[str, Any]:
     return getattr(shell, "get_parent", dict)() or {}
 
 
-def can_be_clicked(shell: InteractiveShell) -> bool:
+def _can_be_clicked(shell: InteractiveShell) -> bool:
     """Whether somebody sits before this request's outputs: nbclient and papermill allow no stdin and name no cell."""
     message = _parent_message(shell)
     names_cell = "cellId" in message.get("metadata", {}) or "colab" in message.get("metadata", {})
     return bool(message.get("content", {}).get("allow_stdin", True)) or names_cell
+
+
+def is_watched(shell: InteractiveShell) -> bool:
+    """Whether what is displayed now is seen while it changes: it is not captured, and somebody sits before it."""
+    return not isinstance(shell.display_pub, CapturingDisplayPublisher) and _can_be_clicked(shell)
 
 
 def abort_queue(shell: InteractiveShell) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
 
-from agent_magic._cell import AwaitedCells, Clicks, abort_queue, can_be_clicked
+from agent_magic._cell import AwaitedCells, Clicks, abort_queue, is_watched
 from agent_magic._options import Options, help_text, parse_options
 from agent_magic._verbs import manage, verbs_text
 
@@ -126,12 +126,9 @@ class _Question:
         return _console_view(run, caption)
 
     def _notebook_view(self, run: Run, caption: Caption, *, images: bool, awaited: bool) -> View:
-        from IPython.core.displaypub import CapturingDisplayPublisher
-
         from agent_magic.views.notebook import HeadlessView, NotebookView
 
-        captured = isinstance(self._shell.display_pub, CapturingDisplayPublisher)
-        if captured or not can_be_clicked(self._shell):
+        if not is_watched(self._shell):
             return HeadlessView(run, caption, images=images)
         return NotebookView(run, caption, images=images, button=awaited)
 

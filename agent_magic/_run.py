@@ -30,6 +30,7 @@ from agent_magic._connection import check_request
 from agent_magic._deck import Call, Player, Taped
 from agent_magic._echo import guarded
 from agent_magic._keys import strike_all
+from agent_magic._pace import Pace
 from agent_magic._request import AgentRequest, host_of
 from agent_magic._stream import Policy, follow
 from agent_magic._tape import VERSION, Entry, Flushed, Header, Question, Recording, Resumed, Retried
@@ -64,11 +65,18 @@ if hasattr(os, "register_at_fork"):
 class Run:
     """A question on its way. `start` begins it; `transcript` holds what has come of it.
 
-    `journal` is the folder that it is written down in, if any.
+    `journal` is the folder that it is written down in, if any; `pace` is shared with runs that belong to it.
     """
 
-    def __init__(
-        self, protocol: AgentProtocol, ask: AgentRequest, policy: Policy, agent: str, journal: Path | None = None
+    def __init__(  # noqa: PLR0913 (what a run is given is not one thing)
+        self,
+        protocol: AgentProtocol,
+        ask: AgentRequest,
+        policy: Policy,
+        agent: str,
+        journal: Path | None = None,
+        *,
+        pace: Pace | None = None,
     ) -> None:
         self.id = uuid4().hex[:12]
         self.agent = agent
@@ -78,6 +86,7 @@ class Run:
         self.transcript = Transcript()
         self._protocol = protocol
         self._policy = policy
+        self._pace = pace
         self._over = Event()
         self._lock = Lock()
         self._ending: Ending | None = None
@@ -237,7 +246,7 @@ class Run:
         protocol = self._protocol
         if self._tape is not None or self._begun is not None:
             protocol = Taped(protocol, _ignore if self._tape is None else self._tape.tell, self._begun)
-        await follow(protocol, self._first_request, self._policy, self._emit, self._forget)
+        await follow(protocol, self._first_request, self._policy, self._emit, self._forget, pace=self._pace)
 
     def _forget(self) -> None:
         """Keep nothing of what the server has sent, as it came: there is a key in it, in pieces."""
