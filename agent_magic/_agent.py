@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -110,15 +110,20 @@ class Agent:
 
     def begin(self, prompt: str, parameters: dict[str, Any] | None = None) -> tuple[AgentResult, Run]:
         """Begin to ask; returns at once with the growing result."""
-        return self.begin_asking(self.prepare(prompt, parameters))
+        return self.asking()(self.prepare(prompt, parameters))
 
-    def begin_asking(self, ask: AgentRequest, pace: Pace | None = None) -> tuple[AgentResult, Run]:
-        """Begin to ask what `prepare` gave, as one of the runs that share `pace`."""
-        journal = journal_folder() if keeps_journal() else None
-        run = Run(self._protocol, ask, self._policy(), self.name, journal, pace=pace)
-        result = AgentResult(run, ask.parameters)
-        run.start()
-        return result, run
+    def asking(self, pace: Pace | None = None) -> Callable[[AgentRequest], tuple[AgentResult, Run]]:
+        """What begins to ask the requests that `prepare` gives, as runs that share `pace`."""
+        policy = self._policy()
+        journal = journal_folder() if keeps_journal() else None  # settings files are read for it: once for all rows
+
+        def begin(ask: AgentRequest) -> tuple[AgentResult, Run]:
+            run = Run(self._protocol, ask, policy, self.name, journal, pace=pace)
+            result = AgentResult(run, ask.parameters)
+            run.start()
+            return result, run
+
+        return begin
 
     def ask(self, prompt: str, **parameters: Any) -> AgentResult:
         """Ask, and block until the answer is there. Raises what made it fail; Ctrl-C ends the run."""

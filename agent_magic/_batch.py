@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from threading import Event, Lock
 from time import monotonic
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import anyio
 import msgspec
@@ -27,7 +27,10 @@ from agent_magic._run import Ending, Run
 from agent_magic._tally import Tally
 from agent_magic.errors import AgentMagicError, AuthError, ProtocolError
 
-__all__ = ["Asker", "Batch", "LocalBatch", "begin_row", "refused_key"]
+__all__ = ["Asker", "Asking", "Batch", "LocalBatch", "unasked"]
+
+
+Begin = Callable[[AgentRequest], tuple[AgentResult, Run]]
 
 
 class Asker(Protocol):
@@ -42,33 +45,51 @@ class Asker(Protocol):
     def prepare(self, prompt: str, parameters: dict[str, Any] | None = None, *, with_key: bool = True) -> AgentRequest:
         """The request for `prompt`, checked."""
 
-    def begin_asking(self, ask: AgentRequest, pace: Pace | None = None) -> tuple[AgentResult, Run]:
-        """Begin to ask what `prepare` gave."""
+    def asking(self, pace: Pace | None = None) -> Begin:
+        """What begins to ask the requests that `prepare` gives."""
 
 
-def begin_row(asker: Asker, ask: AgentRequest, prompt: str, pace: Pace) -> tuple[AgentResult, Run | None]:
-    """Begin to ask `prompt` as `ask` says; without a run where it cannot be asked, or the server wants no more."""
-    error = _not_asked(pace.refusal)
-    if error is None:
-        try:
-            return asker.begin_asking(msgspec.structs.replace(ask, prompt=prompt), pace)
-        except AgentMagicError as raised:
-            error = raised.with_traceback(None)
-    return AgentResult.unasked(asker.name, asker.wire, prompt, ask.parameters, error), None
+class Row(NamedTuple):
+    """A question that is on its way; without a run where it could not be asked, or the server wants no more."""
+
+    result: AgentResult
+    run: Run | None
 
 
-def refused_key(result: AgentResult, pace: Pace) -> None:
-    """Where the server refused the key before it has answered any row, it is not asked again with it."""
-    if isinstance(result.error, AuthError) and pace.passed == 0:
-        pace.refusal = result.error
+class Asking:
+    """Begins the rows that share a pace: those of one map in one process."""
+
+    def __init__(self, asker: Asker) -> None:
+        self.pace = Pace()
+        self._asker = asker
+        self._begin = asker.asking(self.pace)
+
+    def begin(self, ask: AgentRequest) -> Row:
+        """Begin to ask."""
+        error = self._not_asked()
+        if error is None:
+            try:
+                return Row(*self._begin(ask))
+            except AgentMagicError as raised:
+                error = raised.with_traceback(None)
+        return Row(unasked(self._asker, ask.prompt, ask.parameters, error), None)
+
+    def note(self, result: AgentResult) -> None:
+        """A row has ended: a key that is refused before any row was answered is not tried on the next."""
+        if isinstance(result.error, AuthError) and self.pace.passed == 0:
+            self.pace.refusal = result.error
+
+    def _not_asked(self) -> AgentMagicError | None:
+        if self.pace.refusal is None:
+            return None
+        error = copy.copy(self.pace.refusal)
+        error.args = (f"Not sent, as an earlier row was refused: {error}",)
+        return error
 
 
-def _not_asked(refusal: AgentMagicError | None) -> AgentMagicError | None:
-    if refusal is None:
-        return None
-    error = copy.copy(refusal)
-    error.args = (f"Not sent, as an earlier row was refused: {refusal}",)
-    return error
+def unasked(asker: Asker, prompt: str, parameters: dict[str, Any], end: Ending | AgentMagicError) -> AgentResult:
+    """The result of a row that is not sent."""
+    return AgentResult.unasked(asker.name, asker.wire, prompt, parameters, end)
 
 
 class Batch(ABC):
@@ -191,8 +212,7 @@ class Batch(ABC):
                 self._reason = self._reason or str(result.error)
 
     def _unasked(self, place: int, end: Ending | AgentMagicError) -> AgentResult:
-        asker = self._asker
-        return AgentResult.unasked(asker.name, asker.wire, self._prompt(place), self._ask.parameters, end)
+        return unasked(self._asker, self._prompt(place), self._ask.parameters, end)
 
     def _prompt(self, place: int) -> str:
         prompt = self._prompts[place]
@@ -225,7 +245,7 @@ class LocalBatch(Batch):
 
     def __init__(self, asker: Asker, ask: AgentRequest, prompts: Sequence[object], at_once: int) -> None:
         super().__init__(asker, ask, prompts, at_once)
-        self._pace = Pace()
+        self._asking = Asking(asker)
         self._runs: dict[int, tuple[AgentResult, Run]] = {}
 
     def start(self) -> None:
@@ -245,7 +265,7 @@ class LocalBatch(Batch):
         return [result for result, _ in self._runs.values()]
 
     def _held(self) -> float:
-        return self._pace.held
+        return self._asking.pace.held
 
     async def _ask_all(self) -> None:
         places = iter(self._places)
@@ -267,7 +287,7 @@ class LocalBatch(Batch):
                 self._put(place, self._unasked(place, ProtocolError(said)))
 
     async def _ask_row(self, place: int) -> None:
-        result, run = begin_row(self._asker, self._ask, self._prompt(place), self._pace)
+        result, run = self._asking.begin(msgspec.structs.replace(self._ask, prompt=self._prompt(place)))
         if run is not None:
             with self._lock:
                 self._runs[place] = (result, run)
@@ -278,7 +298,7 @@ class LocalBatch(Batch):
             finally:
                 with self._lock:
                     del self._runs[place]
-            refused_key(result, self._pace)
+            self._asking.note(result)
         self._put(place, result)
 
 

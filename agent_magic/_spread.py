@@ -14,8 +14,7 @@ from threading import Lock, Thread
 from typing import Any
 from uuid import uuid4
 
-from agent_magic._batch import Asker, Batch, begin_row, refused_key
-from agent_magic._pace import Pace
+from agent_magic._batch import Asker, Asking, Batch, unasked
 from agent_magic._request import AgentRequest
 from agent_magic._result import AgentResult
 from agent_magic._run import Ending, Run
@@ -40,8 +39,8 @@ def check_client(client: Any) -> None:
 class _Here:
     """What one worker process knows of one map."""
 
-    def __init__(self) -> None:
-        self.pace = Pace()
+    def __init__(self, agent: Asker) -> None:
+        self.asking = Asking(agent)
         self.ending: Ending | None = None
         self._runs: set[Run] = set()
 
@@ -64,9 +63,9 @@ _LOCK = Lock()
 _HERE: dict[str, _Here] = {}
 
 
-def _here(batch: str) -> _Here:
+def _here(batch: str, agent: Asker) -> _Here:
     with _LOCK:
-        here = _HERE[batch] = _HERE.pop(batch) if batch in _HERE else _Here()
+        here = _HERE[batch] = _HERE.pop(batch) if batch in _HERE else _Here(agent)
         while len(_HERE) > MOST_BATCHES:
             del _HERE[next(iter(_HERE))]
         return here
@@ -74,23 +73,23 @@ def _here(batch: str) -> _Here:
 
 def ask_row(prompt: str, agent: Asker, parameters: dict[str, Any], batch: str) -> AgentResult:
     """The task: ask `prompt`, in a worker, with the worker's own key."""
-    here = _here(batch)
+    here = _here(batch, agent)
     try:
         ask = agent.prepare(prompt, parameters)
     except AgentMagicError as error:
-        return AgentResult.unasked(agent.name, agent.wire, prompt, parameters, error.with_traceback(None))
+        return unasked(agent, prompt, parameters, error.with_traceback(None))
     if here.ending is not None:
-        return AgentResult.unasked(agent.name, agent.wire, prompt, parameters, here.ending)
-    result, run = begin_row(agent, ask, prompt, here.pace)
+        return unasked(agent, prompt, parameters, here.ending)
+    result, run = here.asking.begin(ask)
     if run is not None:
         here.wait(run)
-        refused_key(result, here.pace)
+        here.asking.note(result)
     return result.settle()
 
 
-def stop_rows(batch: str, ending: Ending) -> None:
+def stop_rows(batch: str, agent: Asker, ending: Ending) -> None:
     """End the rows of a map in this worker, and begin no other."""
-    _here(batch).stop(ending)
+    _here(batch, agent).stop(ending)
 
 
 class ClusterBatch(Batch):
@@ -127,7 +126,7 @@ class ClusterBatch(Batch):
 
     def _stop(self, ending: Ending) -> None:
         with suppress(Exception):  # a cluster that has gone has nothing to stop; what it had is not waited for
-            self._client.run(stop_rows, self._name, ending, on_error="ignore")
+            self._client.run(stop_rows, self._name, self._asker, ending, on_error="ignore")
         if not self._over.wait(STOP_SECONDS):
             with suppress(Exception):
                 self._client.cancel(self._futures)
