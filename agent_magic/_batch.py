@@ -233,6 +233,8 @@ class Batch(ABC):
             if row is None:
                 self._put(place, self._unasked(place, self._ending or "stopped"))
         with self._lock:
+            if self.is_over:
+                return
             self._elapsed = monotonic() - self._began
             self._over.set()
             listeners, self._listeners = self._listeners, []
@@ -299,6 +301,8 @@ class LocalBatch(Batch):
                 with self._lock:
                     del self._runs[place]
             self._asking.note(result)
+            if result.status == "stopped":  # by `%agent stop`, which means the map
+                self.stop()
         self._put(place, result)
 
 

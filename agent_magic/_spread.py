@@ -145,6 +145,9 @@ class ClusterBatch(Batch):
                 elif self._ending is None:
                     self._put(places[future.key], self._unasked(places[future.key], _error(outcome)))
                 future.release()
+        except Exception as error:  # noqa: BLE001 (whatever Dask says, the rows that it has not given back have failed)
+            for place in self._places:
+                self._put(place, self._unasked(place, self._ending or _error(error)))
         finally:
             self._finish()
 

@@ -25,6 +25,7 @@ from agent_magic._pace import Pace
 from agent_magic._run import live_runs
 from agent_magic._tally import Tally
 from agent_magic._transcript import Transcript
+from agent_magic._verbs import manage
 from agent_magic.errors import AuthError, ConfigError, PromptError, RateLimited
 from agent_magic.events import AgentEvent, Reasoning, Text
 from agent_magic.testing import Act, Connection, ScriptedServer, event_stream, head, refuses
@@ -390,6 +391,36 @@ def test_a_stop_ends_a_map_well() -> None:
         assert [(result.status, result.text) for result in batch.results()] == ended("stopped")
         tally = batch.tally()
         assert (tally.status, tally.done, tally.left, tally.remaining) == ("stopped", 1, 4, None)
+
+
+def stop_newest() -> None:
+    manage("stop", None)
+
+
+def test_a_row_that_is_stopped_by_itself_stops_the_map() -> None:
+    """`%agent stop` ends the newest run, or all: of a map the whole, or another row would take its place."""
+    half = Half()
+    half.then = stop_newest
+    with ScriptedServer(half.script) as server:
+        results = agent_at(server.url).map(list("01234"), concurrency=2, progress=False)
+        assert len(server.requests) == 3
+    assert ends(results) == ended("stopped")
+
+
+def test_a_stop_while_all_rows_wait() -> None:
+    """Rows that wait as the server asks are stopped at once."""
+    with ScriptedServer(refuses("429 Too Many Requests", b"", "Retry-After: 100")) as server:
+        agent = agent_at(server.url)
+        batch = LocalBatch(agent, agent.prepare("?"), list("abc"), 2)
+        batch.start()
+        held = threading.Event()
+        while not held.is_set():
+            for run in live_runs():
+                run.listen(lambda run=run: held.set() if run.transcript.retry_at else None)()  # type: ignore[misc]
+        assert 90 < batch.tally().held <= 100
+        batch.stop()
+        batch.wait()
+    assert [result.status for result in batch.results()] == ["stopped"] * 3
 
 
 def test_a_stop_before_the_beginning() -> None:
