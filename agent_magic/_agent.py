@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -177,7 +177,7 @@ class Agent:
         """
         return Map(self, parameters, concurrency, client, progress=progress).ask(prompts)
 
-    async def amap(
+    def amap(
         self,
         prompts: Iterable[Any],
         /,
@@ -186,9 +186,9 @@ class Agent:
         progress: bool = True,
         client: Any = None,
         **parameters: Any,
-    ) -> Results:
-        """`map`, awaited; in a notebook its bar has a Stop button. Cancelling it ends the rows."""
-        return await Map(self, parameters, concurrency, client, progress=progress).aask(prompts)
+    ) -> Coroutine[Any, Any, Results]:
+        """`map`, to be awaited; in a notebook its bar has a Stop button. Cancelling it ends the rows."""
+        return Map(self, parameters, concurrency, client, progress=progress).aask(prompts)
 
     def _check_trust(self, base_url: str) -> None:
         """Raise `ConfigError` where a project's file would have a key of the person's go where it may not."""

@@ -25,7 +25,7 @@ from agent_magic._request import AgentRequest
 from agent_magic._result import AgentResult
 from agent_magic._run import Ending, Run
 from agent_magic._tally import Tally
-from agent_magic.errors import AgentMagicError, AuthError, ProtocolError
+from agent_magic.errors import AgentMagicError, AuthError, PromptError, ProtocolError
 
 __all__ = ["Asker", "Asking", "Batch", "LocalBatch", "unasked"]
 
@@ -109,8 +109,9 @@ class Batch(ABC):
         self._sent = self._retries = 0
         self._tokens: int | None = None
         self._cost: float | None = None
-        self._reason = ""
+        self._reason, self._reason_is_ours = "", False
         self._began = monotonic()
+        self._last = 0.0
         self._elapsed: float | None = None
         self._places = list(self._checked())
 
@@ -150,15 +151,15 @@ class Batch(ABC):
 
     def results(self) -> list[AgentResult]:
         """The rows in order; one that was not begun has ended as the rest has."""
-        ending = self._ending or "interrupted"
-        return [row or self._unasked(place, ending) for place, row in enumerate(self._rows)]
+        live, ending = self._live(), self._ending or "interrupted"
+        return [row or live.get(place) or self._unasked(place, ending) for place, row in enumerate(self._rows)]
 
     def tally(self) -> Tally:
         """How far it is."""
         with self._lock:
             ended = sum(self._counts.values())
             elapsed = monotonic() - self._began if self._elapsed is None else self._elapsed
-            live = self._live()
+            live = self._live().values()
             told = [result.usage.total_tokens for result in live if result.usage.total_tokens is not None]
             return Tally(
                 status=self._status(),
@@ -175,9 +176,9 @@ class Batch(ABC):
                 reason=self._reason,
             )
 
-    def _live(self) -> Sequence[AgentResult]:
-        """The rows that are being answered, as far as that can be seen from here."""
-        return ()
+    def _live(self) -> dict[int, AgentResult]:
+        """The rows that are being answered, by place, as far as that can be seen from here."""
+        return {}
 
     def _held(self) -> float:
         return 0.0
@@ -192,7 +193,8 @@ class Batch(ABC):
         # The first rows all end together, as they began together: they say nothing of the rate before that.
         if self.is_over or self._sent < min(self._at_once, len(self._places)) or not self._sent:
             return None
-        return elapsed / self._sent * rows
+        # As of the last row that ended: from then on it counts down.
+        return max(0.0, self._last / self._sent * rows - (elapsed - self._last))
 
     def _put(self, place: int, result: AgentResult) -> None:
         """The row at `place` has ended."""
@@ -202,14 +204,16 @@ class Batch(ABC):
                 return
             self._rows[place] = result
             self._counts[result.status] = self._counts.get(result.status, 0) + 1
-            self._sent += bool(result.run_id)
+            if result.run_id:
+                self._sent += 1
+                self._last = monotonic() - self._began
             self._retries += result.retries
             if (tokens := result.usage.total_tokens) is not None:
                 self._tokens = (self._tokens or 0) + tokens
             if (cost := result.cost) is not None:
                 self._cost = (self._cost or 0.0) + cost
-            if result.error is not None:
-                self._reason = self._reason or str(result.error)
+            if result.error is not None and (not self._reason or self._reason_is_ours):
+                self._reason, self._reason_is_ours = str(result.error), isinstance(result.error, PromptError)
 
     def _unasked(self, place: int, end: Ending | AgentMagicError) -> AgentResult:
         return unasked(self._asker, self._prompt(place), self._ask.parameters, end)
@@ -263,8 +267,8 @@ class LocalBatch(Batch):
         for run in runs:
             run.stop(self._ending)
 
-    def _live(self) -> Sequence[AgentResult]:
-        return [result for result, _ in self._runs.values()]
+    def _live(self) -> dict[int, AgentResult]:
+        return {place: result for place, (result, _) in self._runs.items()}
 
     def _held(self) -> float:
         return self._asking.pace.held

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -55,17 +55,17 @@ class Map:
         """Ask each of `prompts`; blocks."""
         return self._block(_Asked(Column.of(prompts)))
 
-    async def aask(self, prompts: Iterable[Any]) -> Results:
-        """`ask`, awaited."""
-        return await self._await(_Asked(Column.of(prompts)))
+    def aask(self, prompts: Iterable[Any]) -> Coroutine[Any, Any, Results]:
+        """`ask`, to be awaited."""
+        return self._await(lambda: _Asked(Column.of(prompts)), _task())
 
     def retry(self, results: Results) -> Results:
         """`results` with those that are not done asked again; blocks."""
         return self._block(_Asked(results.column, list(results)))
 
-    async def aretry(self, results: Results) -> Results:
-        """`retry`, awaited."""
-        return await self._await(_Asked(results.column, list(results)))
+    def aretry(self, results: Results) -> Coroutine[Any, Any, Results]:
+        """`retry`, to be awaited."""
+        return self._await(lambda: _Asked(results.column, list(results)), _task())
 
     def _block(self, asked: _Asked) -> Results:
         """Paint and wait. An interrupt arrives here as a KeyboardInterrupt."""
@@ -85,15 +85,20 @@ class Map:
             results = self._end(batch, view, asked)
         return results
 
-    async def _await(self, asked: _Asked) -> Results:
-        """Paint and wait in a loop. An interrupt arrives here as a cancellation."""
+    async def _await(self, rows: Callable[[], _Asked], caller: object) -> Results:
+        """Paint and wait in a loop. An interrupt arrives here as a cancellation.
+
+        `caller` is the task that called: where that is not this one, no cell may be awaiting, and must not be
+        taken to: jupyter-ui-poll outside a cell keeps the kernel from its next one.
+        """
+        asked = rows()
         batch = self._batch(asked.prompts())
         view = self._view(batch, stop=batch.stop)
         news = asyncio.Event()
         batch.notify(news)
         batch.start()
         try:
-            async with _waiting(batch) as wait:
+            async with _waiting(batch, in_cell=caller is _task()) as wait:
                 view.open()
                 while not batch.is_over:
                     await wait(news, view.show())
@@ -175,9 +180,9 @@ Wait = Callable[[asyncio.Event, float], Any]
 
 
 @asynccontextmanager
-async def _waiting(batch: Batch) -> AsyncIterator[Wait]:
-    """How to wait for news: with a front end's clicks coming through, where there is one."""
-    shell = _kernel_shell()
+async def _waiting(batch: Batch, *, in_cell: bool) -> AsyncIterator[Wait]:
+    """How to wait for news: in a cell, with a front end's clicks coming through."""
+    shell = _kernel_shell() if in_cell else None
     if shell is None:
         yield _wait
         return
@@ -188,6 +193,14 @@ async def _waiting(batch: Batch) -> AsyncIterator[Wait]:
         yield clicks.wait
     if batch.tally().status == "stopped":
         clicks.settle()
+
+
+def _task() -> object:
+    """The task that runs now, if one does."""
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # no loop runs
+        return None
 
 
 async def _wait(news: asyncio.Event, seconds: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any, Protocol, overload
 
@@ -28,8 +28,8 @@ class Again(Protocol):
     def retry(self, results: Results) -> Results:
         """`results` with those that are not done asked again."""
 
-    async def aretry(self, results: Results) -> Results:
-        """The same, awaited."""
+    def aretry(self, results: Results) -> Coroutine[Any, Any, Results]:
+        """The same, to be awaited."""
 
 
 class Results(Sequence[AgentResult]):
@@ -75,9 +75,9 @@ class Results(Sequence[AgentResult]):
         """
         return self._asker().retry(self)
 
-    async def aretry(self) -> Results:
-        """`retry`, awaited, as `Agent.amap` is."""
-        return await self._asker().aretry(self)
+    def aretry(self) -> Coroutine[Any, Any, Results]:
+        """`retry`, to be awaited, as `Agent.amap` is."""
+        return self._asker().aretry(self)
 
     def _asker(self) -> Again:
         if self._again is None:

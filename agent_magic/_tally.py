@@ -13,7 +13,7 @@ class Tally(Struct, frozen=True):
     """`total` rows, of which `done`, `failed` and `left` (stopped or interrupted, some of them never sent) have ended.
 
     `tokens` and `cost` are None while nobody has told any. `remaining` is in seconds, None while it cannot be said;
-    `held` are the seconds for which a server has asked all rows to wait. `reason` is why the first row failed.
+    `held` are the seconds for which a server has asked all rows to wait. `reason` is why one of the failed rows failed.
     """
 
     status: Literal["running", "done", "failed", "stopped", "interrupted"]

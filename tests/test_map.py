@@ -568,7 +568,7 @@ def test_the_words_of_a_map() -> None:
     assert caption.fraction == 0.01
     failed = Tally(status="failed", total=3, done=2, failed=1, elapsed=4000, reason="<b>no</b>")
     said = RowsCaption("it", lambda: failed).final()
-    assert said == ["it", "2 of 3 rows done", "1 failed", "1 h 7 min", "the first to fail: <b>no</b>"]
+    assert said == ["it", "2 of 3 rows done", "1 failed", "1 h 7 min", "such as: <b>no</b>"]
     assert "<b>" not in _html.line("failed", said)
     assert RowsCaption("it", lambda: Tally(status="done", total=1, done=1)).final() == ["it", "1 row done", "0.0 s"]
     stopped = Tally(status="stopped", total=2, done=1, left=1, elapsed=12)

@@ -160,6 +160,12 @@ def test_a_row_that_the_cluster_loses_is_a_failed_result(client: Client) -> None
     }
 
 
+def test_nothing_that_can_be_asked(client: Client, locked_url: str) -> None:
+    """Rows without a prompt cost the cluster nothing."""
+    results = agent_at(locked_url).map(["", None], client=client, progress=False)
+    assert [result.status for result in results] == ["failed", "failed"]
+
+
 def test_what_cannot_travel_is_said_before_anything_is_sent(client: Client, locked_url: str) -> None:
     """A secret header, and a client that `map` cannot use, are a sentence."""
     with pytest.raises(ConfigError, match="X-Api-Key"):

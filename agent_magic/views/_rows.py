@@ -47,7 +47,7 @@ class RowsCaption:
         return parts
 
     def final(self) -> list[str]:
-        """The agent, the outcome, the figures, and why the first row failed."""
+        """The agent, the outcome, the figures, and why a row failed."""
         tally = self.tally
         done = (
             f"{_rows(tally.total)} done" if tally.status == "done" else f"{tally.done:,} of {_rows(tally.total)} done"
@@ -56,7 +56,7 @@ class RowsCaption:
         outcome = f"{stopped}, {done}" if stopped else done
         parts = [self.agent, outcome, *_counts(tally), *_usage(tally), _duration(tally.elapsed)]
         if tally.reason:
-            parts.append(f"the first to fail: {_short(tally.reason)}")
+            parts.append(f"such as: {_short(tally.reason)}")
         return parts
 
 

@@ -110,6 +110,16 @@ def test_nobody_is_there(kernel: Kernel) -> None:
     cell = kernel.run("results = agent.map(['Why?', ''])\nresults = await results.aretry()", headless=True)
     assert (cell.status, kinds(cell), cell.contents("comm_open")) == ("ok", [LINE, LINE], [])
     assert line(cell).startswith("demo · 1 of 2 rows done · 1 failed · ")
-    assert "the first to fail: The prompt is blank; it was not sent." in line(cell, 1)
+    assert "such as: The prompt is blank; it was not sent." in line(cell, 1)
     quiet = kernel.run("results = agent.map(['Why?'], progress=False)")
     assert (quiet.status, quiet.outputs) == ("ok", [])
+
+
+def test_a_map_in_the_background(kernel: Kernel) -> None:
+    """A map that is a task of its own goes on while other cells run, and its Stop works while they do not."""
+    begun = kernel.run(f"task = asyncio.create_task(agent.amap({ROWS}))")
+    stop = button(kernel, begun)
+    assert kernel.evaluate("task.done()") == "False"
+    kernel.click(stop)
+    ended = kernel.run("results = await task\nprint({row.status for row in results})")
+    assert (begun.status, ended.status, ended.printed) == ("ok", "ok", "{'stopped'}\n")
