@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from agent_magic._agent import Agent
     from agent_magic._result import AgentResult
+    from agent_magic._results import Results
     from agent_magic.errors import AgentMagicError
 
 __version__ = "0.1.0"
@@ -22,6 +23,7 @@ __all__ = [
     "Agent",
     "AgentMagicError",
     "AgentResult",
+    "Results",
     "load_ipython_extension",
     "unload_ipython_extension",
 ]
@@ -30,6 +32,7 @@ _HOMES = {
     "Agent": "agent_magic._agent",
     "AgentMagicError": "agent_magic.errors",
     "AgentResult": "agent_magic._result",
+    "Results": "agent_magic._results",
 }
 
 

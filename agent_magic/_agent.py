@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from msgspec import Struct, structs
@@ -17,9 +17,12 @@ from agent_magic._journal import journal_folder
 from agent_magic._key_sources import checked_key, find_key, look_up
 from agent_magic._keys import Secret
 from agent_magic._layers import settings_said
+from agent_magic._map import Map
+from agent_magic._pace import Pace
 from agent_magic._policy import Policy
 from agent_magic._request import AgentRequest, HTTPRequest, Said, check_base_url, host_of
 from agent_magic._result import AgentResult
+from agent_magic._results import Results
 from agent_magic._run import Run
 from agent_magic._taping import Taping, address_of, find_tape, tape_mode, tape_path
 from agent_magic._trust import Destination, Trust, origin_of
@@ -38,6 +41,14 @@ class Earlier(Struct, frozen=True):
 
 
 ALONE = Earlier()
+
+
+class Begin(Protocol):
+    """Begins to ask a request that is ready."""
+
+    def __call__(self, ask: AgentRequest, earlier: Earlier = ALONE) -> tuple[AgentResult, Run]: ...
+
+
 SECRET_HEADER = re.compile("auth(?!or$)|key|token|secret|cookie|passw|jwt|credential|session|signature", re.IGNORECASE)
 
 
@@ -65,9 +76,28 @@ class Agent:
         self._given = frozenset(settings)
         self.config, self.origins = _configured(base, source, settings)
         self.protocol = self._found_protocol()
+        self.last_results: Results | None = None
 
     def __repr__(self) -> str:
         return f"Agent({self.name!r})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The settings alone: no key, and none of the answers. Raises `ConfigError` where a header holds a secret."""
+        secret = [name for name, value in self.headers().items() if isinstance(value, Secret)]
+        if secret:
+            raise ConfigError(
+                f"An agent whose header {secret[0]!r} holds a secret is not pickled: no key travels so. "
+                "Name the key's variable in key_env; the other side reads its own."
+            )
+        return {**self.__dict__, "protocol": None, "last_results": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, protocol=get_protocol(state["config"].protocol))
+
+    @property
+    def wire(self) -> str:
+        """The name of the protocol that the agent speaks."""
+        return self.protocol.name
 
     @property
     def conversations(self) -> Keeper:
@@ -84,10 +114,15 @@ class Agent:
     ) -> AgentRequest:
         """The request for `prompt`, with everything checked that can be before it is sent.
 
-        `dry` asks nobody for a key: where there is none, an empty one stands in its place. Raises `PromptError`,
-        `ConfigError` and `AuthError`.
+        `dry` asks nobody for a key: where there is none, an empty one stands in its place. Where a tape may answer,
+        neither place nor key is looked for yet, but with `dry`. Raises `PromptError`, `ConfigError` and `AuthError`.
         """
         question = self._question(prompt, parameters, earlier)
+        may_replay = tape_mode(self.config.tape) in {"replay", "auto"}
+        return question if may_replay and not dry else self._addressed(question, dry=dry)
+
+    def _addressed(self, question: AgentRequest, *, dry: bool = False) -> AgentRequest:
+        """`question` with its place and its key."""
         base_url = self.checked_url()
         variable = self.key_variable
         ask = structs.replace(
@@ -148,16 +183,25 @@ class Agent:
 
         Raises as `prepare` does, and `TapeMissing`.
         """
-        ask = self._question(prompt, parameters, earlier)
-        taping = self._taping(ask, earlier)
-        if taping.replays is None:
-            ask = self.prepare(prompt, parameters, earlier)
-        run = Run(self.protocol, ask, self._policy(), self.name, taping)
-        result = AgentResult(run, ask.parameters)
-        run.start()
-        return result, run
+        return self.asking()(self.prepare(prompt, parameters, earlier), earlier)
 
-    def _taping(self, ask: AgentRequest, earlier: Earlier) -> Taping:
+    def asking(self, pace: Pace | None = None) -> Begin:
+        """What begins to ask the requests that `prepare` gives, as runs that share `pace`."""
+        policy = self._policy()
+        journal = journal_folder() if keeps_journal() else None  # settings files are read for it: once for all rows
+
+        def begin(ask: AgentRequest, earlier: Earlier = ALONE) -> tuple[AgentResult, Run]:
+            taping = self._taping(ask, earlier, journal)
+            if taping.replays is None and not ask.base_url:
+                ask = self._addressed(ask)
+            run = Run(self.protocol, ask, policy, self.name, taping, pace=pace)
+            result = AgentResult(run, ask.parameters)
+            run.start()
+            return result, run
+
+        return begin
+
+    def _taping(self, ask: AgentRequest, earlier: Earlier, journal: Path | None) -> Taping:
         """What tapes have to do with a run that asks `ask`."""
         mode = tape_mode(self.config.tape)
         before = [ask.system or "", *(said.prompt for said in earlier.said)]
@@ -167,7 +211,7 @@ class Agent:
             if found is not None:
                 return Taping(replays=found)
         records = tape_path(self.name, ask.prompt, address) if mode in {"record", "auto"} else None
-        return Taping(journal_folder() if keeps_journal() else None, records)
+        return Taping(journal, records)
 
     def ask(self, prompt: str, **parameters: Any) -> AgentResult:
         """Ask, and block until the answer is there. Raises what made it fail; Ctrl-C ends the run."""
@@ -201,6 +245,38 @@ class Agent:
         finally:
             run.stop()
         _raised(result)
+
+    def map(
+        self,
+        prompts: Iterable[Any],
+        /,
+        *,
+        concurrency: int = 8,
+        progress: bool = True,
+        client: Any = None,
+        **parameters: Any,
+    ) -> Results:
+        """Ask each of `prompts`, at most `concurrency` at once, and block until all are answered; in order.
+
+        A row that fails is a failed result. `prompts` may be a column of pandas or polars. `client` is a
+        `distributed.Client`, on whose cluster the rows are spread; each worker reads its own key. Raises
+        `ConfigError`, `AuthError` and `PromptError` before anything is sent. After an interrupt, and
+        always, `last_results` holds what has arrived.
+        """
+        return Map(self, parameters, concurrency, client, progress=progress).ask(prompts)
+
+    def amap(
+        self,
+        prompts: Iterable[Any],
+        /,
+        *,
+        concurrency: int = 8,
+        progress: bool = True,
+        client: Any = None,
+        **parameters: Any,
+    ) -> Coroutine[Any, Any, Results]:
+        """`map`, to be awaited; in a notebook its bar has a Stop button. Cancelling it ends the rows."""
+        return Map(self, parameters, concurrency, client, progress=progress).aask(prompts)
 
     def _check_trust(self, base_url: str) -> None:
         """Raise `ConfigError` where a project's file would have a key of the person's go where it may not."""

@@ -20,6 +20,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from threading import current_thread, main_thread
 from typing import Any, Self
 
+from IPython.core.displaypub import CapturingDisplayPublisher
 from IPython.core.interactiveshell import ExecutionInfo, InteractiveShell
 
 from agent_magic._slips import uncommented
@@ -33,6 +34,7 @@ __all__ = [
     "can_be_clicked",
     "cell_id",
     "interruptible",
+    "is_watched",
     "parent_message",
 ]
 
@@ -233,6 +235,11 @@ def interruptible() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
+
+
+def is_watched(shell: InteractiveShell) -> bool:
+    """Whether what is displayed now is seen while it changes: it is not captured, and somebody sits before it."""
+    return not isinstance(shell.display_pub, CapturingDisplayPublisher) and can_be_clicked(shell)
 
 
 def abort_queue(shell: InteractiveShell) -> None:

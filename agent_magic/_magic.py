@@ -24,9 +24,9 @@ from agent_magic._cell import (
     Clicks,
     abort_queue,
     can_be_asked,
-    can_be_clicked,
     cell_id,
     interruptible,
+    is_watched,
     parent_message,
 )
 from agent_magic._completion import Completion
@@ -281,7 +281,7 @@ class _Question:
         from agent_magic.views.notebook import HeadlessView, NotebookView
 
         images = self._agent.config.images
-        if not self._is_watched():
+        if not is_watched(self._shell):
             return HeadlessView(run, caption, images=images)
         return NotebookView(run, caption, images=images, button=awaited)
 
@@ -293,7 +293,7 @@ class _Question:
             print(f"{caption.agent} is asked in the background; the answer will be in {caption.variable}.")  # noqa: T201
             return None
         images = self._agent.config.images
-        if not self._is_watched():
+        if not is_watched(self._shell):
             from agent_magic.views._beside import Placeholder
 
             return Placeholder(run, caption, images=images)
@@ -305,12 +305,6 @@ class _Question:
 
     def _has_page(self) -> bool:
         return getattr(self._shell, "kernel", None) is not None
-
-    def _is_watched(self) -> bool:
-        from IPython.core.displaypub import CapturingDisplayPublisher
-
-        captured = isinstance(self._shell.display_pub, CapturingDisplayPublisher)
-        return not captured and can_be_clicked(self._shell)
 
     async def _await(self) -> None:
         """Wait for what is needed, ask, paint and wait, in a cell that awaits. An interrupt is a cancellation here."""
@@ -379,7 +373,7 @@ class _Question:
         said = f"waiting for {name}, which {result.agent} is still writing"
         if self._options.quiet:
             return
-        if self._has_page() and self._is_watched():
+        if self._has_page() and is_watched(self._shell):
             from agent_magic.views.notebook import show_note
 
             show_note(said)

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from agent_magic._policy import Price
-from agent_magic._run import Run
+from agent_magic._run import Ending, Run
 from agent_magic._tape import Header
 from agent_magic._transcript import Status, Transcript
 from agent_magic._waiting import waiting
@@ -87,11 +87,49 @@ class AgentResult:
         )
         return result
 
+    @classmethod
+    def unasked(
+        cls,
+        agent: str,
+        protocol: str,
+        prompt: str,
+        parameters: dict[str, Any],
+        end: Ending | AgentMagicError,
+    ) -> Self:
+        """The result of a question that was not sent, and why; `run_id` is empty, as there was no run."""
+        transcript = Transcript()
+        if isinstance(end, AgentMagicError):
+            transcript.close("failed", end, 0)
+        else:
+            transcript.close(end, None, 0)
+        result = cls.__new__(cls)
+        result.__dict__.update(
+            _run=None,
+            _replayed=False,
+            _transcript=transcript,
+            run_id="",
+            agent=agent,
+            protocol=protocol,
+            prompt=prompt,
+            parameters=parameters,
+            _price=None,
+        )
+        return result
+
+    def settle(self) -> AgentResult:
+        """Once the run has ended: let go of all that only a run needs, and keep the events packed."""
+        self._transcript.pack()
+        self._run = None
+        return self
+
     def __eq__(self, other: object) -> bool:
         """Whether both are of one run, and know the same of it: a result equals its copies and its pickles."""
         if not isinstance(other, AgentResult):
             return NotImplemented
-        return (self.run_id, self.status, self.text) == (other.run_id, other.status, other.text)
+        return self._identity() == other._identity()
+
+    def _identity(self) -> tuple[str, ...]:
+        return self.run_id, self.prompt, self.status, self.text
 
     def __hash__(self) -> int:
         return hash(self.run_id)
@@ -142,6 +180,11 @@ class AgentResult:
     def cost(self) -> float | None:
         """What the run has cost by the agent's `price`; None without a price, or where no tokens were told."""
         return None if self._price is None else self._price.of(self.usage)
+
+    @property
+    def retries(self) -> int:
+        """How often the connection had to be made again."""
+        return self._transcript.retries
 
     @property
     def session_id(self) -> str | None:

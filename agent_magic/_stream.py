@@ -23,6 +23,7 @@ from agent_magic._connection import Broken, Client, Reply
 from agent_magic._echo import guarded, nobody
 from agent_magic._keys import Secret, strike_all
 from agent_magic._limits import Limits
+from agent_magic._pace import Pace
 from agent_magic._policy import Policy
 from agent_magic._request import AgentRequest, host_of
 from agent_magic.errors import (
@@ -71,15 +72,29 @@ class _Lost(Exception):
         self.retry_after = retry_after
         self.failed: Failed | None = None
 
+    @property
+    def says_later(self) -> bool:
+        """Whether the server asks its client to come back later, and has nothing against the question."""
+        return self.retry_after is not None or isinstance(self.error, RateLimited)
 
-async def follow(
-    protocol: AgentProtocol, ask: AgentRequest, policy: Policy, emit: Emit, in_pieces: Callable[[], None] = nobody
+
+async def follow(  # noqa: PLR0913 (each is a seam of its own)
+    protocol: AgentProtocol,
+    ask: AgentRequest,
+    policy: Policy,
+    emit: Emit,
+    in_pieces: Callable[[], None] = nobody,
+    *,
+    pace: Pace | None = None,
 ) -> None:
     """Run one request to its terminal event, which is emitted, or to an `AgentMagicError`, which is raised.
 
-    `in_pieces` is called where the server has sent a key back in several events.
+    `in_pieces` is called where the server has sent a key back in several events. `pace` is shared with the
+    runs that belong to this one.
     """
-    exchange = _Exchange(protocol, ask, policy, emit, in_pieces)
+    pace = pace or Pace()
+    exchange = _Exchange(protocol, ask, policy, emit, in_pieces, pace=pace)
+    await pace.wait()  # what others have to wait for does not count against `max_time`
     async with Client(ask.base_url, policy, ask.secrets) as client:
         with anyio.move_on_after(policy.max_time) as limit:
             try:
@@ -96,10 +111,20 @@ async def follow(
 class _Exchange:
     """The state of one run's reading: whom it asks, what has arrived, how many tries are left."""
 
-    def __init__(
-        self, protocol: AgentProtocol, ask: AgentRequest, policy: Policy, emit: Emit, in_pieces: Callable[[], None]
+    def __init__(  # noqa: PLR0913 (as `follow`)
+        self,
+        protocol: AgentProtocol,
+        ask: AgentRequest,
+        policy: Policy,
+        emit: Emit,
+        in_pieces: Callable[[], None],
+        *,
+        pace: Pace,
     ) -> None:
         self._protocol = protocol
+        self._pace = pace
+        self._others_passed = 0
+        self._has_passed = False
         self._policy = policy
         self._emit = emit
         self._decoder = guarded(protocol.decoder(ask), ask.secrets, in_pieces)
@@ -117,6 +142,7 @@ class _Exchange:
         try:
             while not self._ended:
                 try:
+                    await self._pace.wait()
                     await self._connection(client)
                 except _Lost as lost:
                     await self._prepare_retry(lost)
@@ -172,7 +198,7 @@ class _Exchange:
         match event:
             case Text() | Replace():
                 if event.text:
-                    self._failures = 0
+                    self._go_on()
                 event, limit = self._limits.admit_text(event)
                 self._is_cut = limit is not None
             case Usage():
@@ -184,12 +210,19 @@ class _Exchange:
                 if (words := self._limits.last_words()) is not None:
                     self._emit(words)
             case _ if isinstance(event, SUBSTANCE):
-                self._failures = 0
+                self._go_on()
             case _:
                 pass
         self._emit(event)
         if limit is not None:
             raise limit
+
+    def _go_on(self) -> None:
+        """The answer went on, which renews the budget of retries."""
+        self._failures = 0
+        if not self._has_passed:
+            self._has_passed = True
+            self._pace.passed += 1
 
     def _failed(self, event: Failed) -> Failed:
         """The run's end; raises `_Lost` where it may be retried."""
@@ -237,6 +270,8 @@ class _Exchange:
 
     async def _prepare_retry(self, lost: _Lost) -> None:
         """Wait and have the next request ready, or raise what ended the run."""
+        if lost.says_later:
+            self._hold_all(lost.retry_after or 0)
         self._failures += 1
         if self._failures > self._policy.retries:
             self._give_up(lost)
@@ -251,13 +286,23 @@ class _Exchange:
         if delay is None:
             delay = self._policy.backoff * 2 ** (self._failures - 1) * random.uniform(0.8, 1.2)
         elif delay > self._policy.max_wait:
+            self._pace.refusal = lost.error
             self._give_up(lost)
             return
         if following is not None:
             self._request = self._protocol.request(following)
         reason = strike_all(lost.reason, self._ask.secrets)
         self._emit(Retrying(attempt=self._failures, retries=self._policy.retries, delay=delay, reason=reason))
+        if lost.says_later:
+            self._pace.hold(delay)
         await anyio.sleep(delay)
+
+    def _hold_all(self, seconds: float) -> None:
+        """Let nobody who shares the pace ask for so long; where others got through meanwhile, renew the budget."""
+        if self._pace.passed > self._others_passed:
+            self._others_passed = self._pace.passed
+            self._failures = 0
+        self._pace.hold(min(seconds, self._policy.max_wait))
 
     def _give_up(self, lost: _Lost) -> None:
         if lost.failed is None:

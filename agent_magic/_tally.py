@@ -1,99 +1,40 @@
-"""What was used: runs, tokens, seconds, cost, by agent; of this kernel, and of the journal."""
+"""How far a map is, in figures: a plain value, made anew each time that it is looked at."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import Literal
 
-import msgspec
 from msgspec import Struct
 
-from agent_magic._history import Past
-from agent_magic._journal import journal_folder, tapes
-from agent_magic._listing import html_table, text_table
-from agent_magic._policy import Price
-from agent_magic._run import Spent, spent
-from agent_magic._writer import flush_tapes
-from agent_magic.errors import ConfigError
-
-if TYPE_CHECKING:
-    import pandas
-
-__all__ = ["Tally", "tally"]
-
-COLUMNS = ("of", "agent", "runs", "failed", "input_tokens", "output_tokens", "total_tokens", "seconds", "cost")
+__all__ = ["Tally"]
 
 
-class _Row(Struct):
-    runs: int = 0
-    failed: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    total_tokens: int = 0
-    seconds: float = 0.0
-    cost: float | None = None
+class Tally(Struct, frozen=True):
+    """`total` rows, of which `done`, `failed` and `left` (stopped or interrupted, some of them never sent) have ended.
 
-    def add(self, run: Spent) -> None:
-        """Count one more run; what no server told counts as nothing."""
-        usage = run.usage
-        known = (usage.input_tokens or 0) + (usage.output_tokens or 0)
-        self.runs += 1
-        self.failed += run.status == "failed"
-        self.input_tokens += usage.input_tokens or 0
-        self.output_tokens += usage.output_tokens or 0
-        self.total_tokens += known if usage.total_tokens is None else usage.total_tokens
-        self.seconds = round(self.seconds + run.seconds, 3)
-        cost = None if run.price is None else run.price.of(usage)
-        if cost is not None:
-            self.cost = (self.cost or 0.0) + cost
-
-
-class Tally:
-    """The sums where there is no pandas: `rows` holds what stands under `COLUMNS`."""
-
-    def __init__(self, rows: list[tuple[object, ...]]) -> None:
-        self.rows = rows
-
-    def __repr__(self) -> str:
-        return text_table(COLUMNS, self._cells())
-
-    def _repr_html_(self) -> str:
-        return html_table(COLUMNS, self._cells())
-
-    def _cells(self) -> Iterable[tuple[str, ...]]:
-        return (tuple("" if cell is None else f"{cell}" for cell in row) for row in self.rows)
-
-
-def tally() -> pandas.DataFrame | Tally:
-    """The sums as a DataFrame, ``of`` being "kernel" or "history"; a `Tally` where pandas is not installed.
-
-    Tokens and seconds are sums; `cost` is by each run's own `price`, and missing where none had one.
+    `tokens` and `cost` are None while nobody has told any. `remaining` is in seconds, None while it cannot be said;
+    `held` are the seconds for which a server has asked all rows to wait. `reason` is why one of the failed rows failed.
     """
-    sums = {("kernel", agent): row for agent, row in _sums(spent()).items()}
-    sums |= {("history", agent): row for agent, row in _sums(_written_down()).items()}
-    rows = [(*place, *msgspec.structs.astuple(row)) for place, row in sums.items()]
-    try:
-        import pandas
-    except ImportError:
-        return Tally(rows)
-    frame = pandas.DataFrame(rows, columns=list(COLUMNS))
-    return frame.astype({"cost": float})
 
+    status: Literal["running", "done", "failed", "stopped", "interrupted"]
+    total: int
+    done: int = 0
+    failed: int = 0
+    left: int = 0
+    retries: int = 0
+    tokens: int | None = None
+    cost: float | None = None
+    elapsed: float = 0.0
+    remaining: float | None = None
+    held: float = 0.0
+    reason: str = ""
 
-def _sums(runs: Iterable[Spent]) -> dict[str, _Row]:
-    sums: dict[str, _Row] = {}
-    for run in runs:
-        sums.setdefault(run.agent, _Row()).add(run)
-    return dict(sorted(sums.items()))
+    @property
+    def ended(self) -> int:
+        """The rows that have ended, in whatever way."""
+        return self.done + self.failed + self.left
 
-
-def _written_down() -> Iterable[Spent]:
-    flush_tapes()
-    for path in tapes(journal_folder()):
-        try:
-            past = Past(path)
-        except ConfigError:  # no tape, or of another version
-            continue
-        if past.outcome is not None:
-            price = msgspec.convert(past.header.policy.get("price"), Price | None)
-            yield Spent(past.header.agent, past.outcome.status, past.outcome.usage(), past.outcome.at, price)
+    @property
+    def fraction(self) -> float:
+        """How much of the rows has ended."""
+        return self.ended / self.total if self.total else 1.0

@@ -6,6 +6,8 @@ and not when text was added behind it: a painter that only appends can tell the 
 
 from __future__ import annotations
 
+import pickle
+import zlib
 from collections.abc import Callable
 from threading import Lock
 from time import monotonic
@@ -63,7 +65,8 @@ class Transcript:
         self.ended: float | None = None
         self.status: Status = "running"
         self.error: AgentMagicError | None = None
-        self.events: list[AgentEvent] = []
+        self._events: list[AgentEvent] = []
+        self._packed: bytes | None = None
         self.usage = Usage()
         self.session_id: str | None = None
         self.run_id: str | None = None
@@ -77,6 +80,7 @@ class Transcript:
         self.doing = "connecting"
         self.fraction: float | None = None
         self.retry_at: tuple[Retrying, float] | None = None
+        self.retries = 0
         self.revision = 0
         self.characters = 0
         self._thoughts: list[str] = []
@@ -89,6 +93,15 @@ class Transcript:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._lock = Lock()
+
+    @property
+    def events(self) -> list[AgentEvent]:
+        """Every event so far."""
+        with self._lock:
+            if self._packed is None:
+                return self._events
+            events: list[AgentEvent] = pickle.loads(zlib.decompress(self._packed))  # noqa: S301 (see `pack`)
+            return events
 
     @property
     def text(self) -> str:
@@ -131,7 +144,7 @@ class Transcript:
             if (self._complete or self.error) and isinstance(event, Text | Replace):
                 self.notices.append("Text that came after the end was left out.")
                 return
-            self.events.append(event)
+            self._events.append(event)
             if _is_arrival(event):
                 self._note_arrival()
             self._fold(event)
@@ -151,9 +164,23 @@ class Transcript:
     def forget_sent(self) -> None:
         """Take from the events so far what the server sent; what it meant stays."""
         with self._lock:
-            self.events[:] = [
-                msgspec.structs.replace(event, sent=None) if event.sent is not None else event for event in self.events
+            self._events[:] = [
+                msgspec.structs.replace(event, sent=None) if event.sent is not None else event for event in self._events
             ]
+
+    def pack(self) -> None:
+        """After the end: keep the events in a fraction of their memory; they are unpacked when they are asked for.
+
+        An event takes some 400 bytes, which is much where there are ten thousand answers. Pickle, as text that
+        a server sent may hold what no other format takes (half a surrogate pair, a number without end).
+        """
+        text = self.text
+        with self._lock:
+            if self.ended is None or self._packed is not None:
+                return
+            self._joined, self._pieces = text, {}
+            self._thoughts = ["".join(self._thoughts)]
+            self._packed, self._events = zlib.compress(pickle.dumps(self._events), 1), []
 
     def _note_arrival(self) -> None:
         self.retry_at = None
@@ -200,6 +227,7 @@ class Transcript:
             case Connected():
                 self.doing = "waiting"
             case Retrying():
+                self.retries += 1
                 self.retry_at = (event, self._clock() + event.delay)
             case Unknown():
                 pass

@@ -142,7 +142,7 @@ def _recover(words: Sequence[str], shell: Any) -> object:
 
 
 def _usage(words: Sequence[str], _shell: Any) -> object:
-    from agent_magic._tally import tally
+    from agent_magic._usage import tally
 
     if words:
         raise _Refused

@@ -13,7 +13,7 @@ import pytest
 from agent_magic._agent import Agent
 from agent_magic._result import AgentResult
 from agent_magic._run import spent
-from agent_magic._tally import COLUMNS, Tally, tally
+from agent_magic._usage import COLUMNS, Tally, tally
 from agent_magic._verbs import manage
 from agent_magic.errors import AgentError, ConfigError
 from agent_magic.testing import ScriptedServer, event_stream, says

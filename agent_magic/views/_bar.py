@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from threading import current_thread, main_thread
 from time import monotonic, sleep
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
-from agent_magic._run import Run
 from agent_magic.views import _html
-from agent_magic.views._base import Caption
 from agent_magic.views._place import Place
 
 __all__ = ["Bar"]
@@ -20,6 +19,18 @@ __all__ = ["Bar"]
 VIEW_SECONDS = 0.35
 FIRST_VIEW_SECONDS = 1.5
 LOAD_SECONDS = 5.0
+
+
+class Says(Protocol):
+    """What a bar says: who is asked, what goes on (in words that change only when it does), how far, the figures."""
+
+    agent: str
+
+    @property
+    def state(self) -> str: ...
+    @property
+    def fraction(self) -> float | None: ...
+    def live(self) -> list[str]: ...
 
 
 class _Texts:
@@ -42,17 +53,25 @@ class _Texts:
 
 
 class Bar:
-    """One bar. `button` False draws no Stop button: where the cell blocks, no click could arrive."""
+    """One bar. Without `stop` it has no Stop button: where the cell blocks, no click could arrive.
+
+    `name` is the display's, where something is to take the view's place; `style` goes with a bar that stands
+    in a cell without the anchor, which has it.
+    """
 
     _was_shown: ClassVar[bool] = False
     # Several threads paint, each for a run in the background, and none may have what another one has.
     _spare: ClassVar[list[_Texts]] = []
 
-    def __init__(self, run: Run, caption: Caption, place: Place, *, button: bool) -> None:
+    def __init__(
+        self, caption: Says, stop: Callable[[], None] | None, place: Place, *, name: str | None = None, style: str = ""
+    ) -> None:
         self._place = place
-        self._run = run
         self._caption = caption
-        self._has_button = button
+        self._stop = stop
+        self._name = name
+        self._style = style
+        self._is_seen = False
         self._state = ""
         self._opened = 0.0
         self._view_due = 0.0
@@ -62,6 +81,11 @@ class Bar:
     def is_stale(self) -> bool:
         """Whether the agent does something else than the bar says."""
         return self._texts is not None and (self._caption.state != self._state or self._wants_view())
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether there is a view."""
+        return self._is_seen
 
     @property
     def view_due(self) -> float:
@@ -77,7 +101,8 @@ class Bar:
         self._say(self._texts)
         if self._wants_view():
             self._view_due = 0.0
-            self._place.show_widget(self._own[0])
+            self._is_seen = True
+            self._place.show_widget(self._own[0], self._name)
 
     def close(self) -> None:
         """Close the models of this run; the others serve the next one."""
@@ -100,9 +125,9 @@ class Bar:
         return 0 < self._view_due <= monotonic()
 
     def _say(self, texts: _Texts) -> None:
-        texts.progress.value = _html.progress(self._run.transcript.fraction)  # a value that is the same is not sent
+        texts.progress.value = _html.progress(self._caption.fraction)  # a value that is the same is not sent
         texts.words.value = _html.words(self._caption.live())
-        texts.spoken.value = _html.state(self._state)
+        texts.spoken.value = self._style + _html.state(self._state)
 
     def _open(self) -> _Texts:
         from agent_magic.views._widgets import Box
@@ -114,7 +139,7 @@ class Bar:
         if texts is None or not texts.is_alive():
             texts = _Texts()
         self._say(texts)
-        self._own = [self._stop_button()] if self._has_button else []
+        self._own = [] if self._stop is None else [self._stop_button(self._stop)]
         box = Box([*self._own, *texts.models])
         box.add_class("agent-magic-bar")
         self._own.insert(0, box)
@@ -123,7 +148,7 @@ class Bar:
         Bar._was_shown = True
         return texts
 
-    def _stop_button(self) -> Any:
+    def _stop_button(self, stop_all: Callable[[], None]) -> Any:
         from agent_magic.views._widgets import Button
 
         button = Button(
@@ -134,7 +159,7 @@ class Bar:
 
         def stop(_button: object) -> None:
             button.disabled = True
-            self._run.stop()
+            stop_all()
 
         button.on_click(stop)
         return button

@@ -56,6 +56,11 @@ class Caption:
         return self._transcript.doing
 
     @property
+    def fraction(self) -> float | None:
+        """How much of the work the agent says is done."""
+        return self._transcript.fraction
+
+    @property
     def state(self) -> str:
         """What is going on in words that change only when it does: no seconds, no figures."""
         retry = self._transcript.retry_at

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from agent_magic.events import Source
 from agent_magic.views._base import Caption, counted
 
-__all__ = ["ANCHOR", "ending", "line", "progress", "sources_list", "state", "words"]
+__all__ = ["ANCHOR", "BAR_STYLE", "ending", "line", "progress", "sources_list", "state", "words"]
 
 QUIET = "color: var(--jp-ui-font-color2, var(--vscode-descriptionForeground, #6b6b6b)); font-size: 0.85em"
 # As high as the bar, whose place it takes; a second row adds to it as little as it can.
@@ -35,6 +35,21 @@ OUTCOMES = {
 # Sources beyond these are folded away.
 SHOWN_SOURCES = 6
 
+_BAR = """.jp-OutputArea:has(> * > * > .agent-magic-bar) { overflow: visible; }
+#notebook:has(.agent-magic-bar) { overflow: clip visible; }
+.jp-OutputArea-child:has(> * > .agent-magic-bar), .output_area:has(> * > .agent-magic-bar) {
+  position: sticky; bottom: 0; z-index: 2; background: var(--jp-layout-color0, #fff); }
+.agent-magic-bar { overflow: hidden; align-items: center; min-height: 28px; }
+.agent-magic-bar > .jupyter-button { flex: none; width: auto; }
+.agent-magic-bar > .widget-html { flex: none; margin: 0 0 0 8px; }
+.agent-magic-bar > .agent-magic-words { flex: 1; min-width: 0; }
+.agent-magic-bar > .agent-magic-spoken { width: 0; margin: 0; }
+.agent-magic-bar .fa-stop::before { content: "■" / ""; font-family: inherit; }
+@media (prefers-reduced-motion: reduce) { .agent-magic-bar progress:not([value]) { display: none; } }
+"""
+# For a bar in a cell that has no anchor.
+BAR_STYLE = f"<style>{_BAR}</style>"
+
 # In the page while a cell runs, before its other outputs.
 #
 # JupyterLab and Notebook lose the reader's place when a cell's outputs are cleared: they measure the page while it
@@ -51,18 +66,7 @@ SHOWN_SOURCES = 6
 # says is "Stop". And nbclassic gives height to displays that are still empty; while the anchor is there, it does not.
 #
 # All this is for JupyterLab, Notebook and nbclassic; elsewhere it meets nothing, and does nothing.
-ANCHOR = """<agent-magic-anchor></agent-magic-anchor><style>
-.jp-OutputArea:has(> * > * > .agent-magic-bar) { overflow: visible; }
-#notebook:has(.agent-magic-bar) { overflow: clip visible; }
-.jp-OutputArea-child:has(> * > .agent-magic-bar), .output_area:has(> * > .agent-magic-bar) {
-  position: sticky; bottom: 0; z-index: 2; background: var(--jp-layout-color0, #fff); }
-.agent-magic-bar { overflow: hidden; align-items: center; min-height: 28px; }
-.agent-magic-bar > .jupyter-button { flex: none; width: auto; }
-.agent-magic-bar > .widget-html { flex: none; margin: 0 0 0 8px; }
-.agent-magic-bar > .agent-magic-words { flex: 1; min-width: 0; }
-.agent-magic-bar > .agent-magic-spoken { width: 0; margin: 0; }
-.agent-magic-bar .fa-stop::before { content: "■" / ""; font-family: inherit; }
-@media (prefers-reduced-motion: reduce) { .agent-magic-bar progress:not([value]) { display: none; } }
+_HOLD = """<style>
 .output:has(agent-magic-anchor) > .output_area:has(> .output_markdown:empty),
 .output_area:has(> .output_html > agent-magic-anchor) { display: none; }
 .jp-Cell-outputArea.jp-OutputArea:has(agent-magic-anchor) > .jp-OutputArea-child { padding-top: 0; }
@@ -94,6 +98,7 @@ customElements.get("agent-magic-anchor") ?? customElements.define("agent-magic-a
   }
 });
 </script>"""
+ANCHOR = f"<agent-magic-anchor></agent-magic-anchor>{BAR_STYLE}{_HOLD}"
 
 
 def line(status: str, parts: list[str]) -> str:

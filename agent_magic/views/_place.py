@@ -22,8 +22,8 @@ class Place(Protocol):
     def update(self, data: Bundle, name: str) -> None:
         """Put `data` in the place of the output called `name`."""
 
-    def show_widget(self, widget: Any) -> None:
-        """Add a view of an ipywidget."""
+    def show_widget(self, widget: Any, name: str | None = None) -> None:
+        """Add a view of an ipywidget; with a `name` something can take its place."""
 
     def clear(self) -> None:
         """Take all outputs away when the next one comes."""
@@ -40,8 +40,8 @@ class Here:
     def update(self, data: Bundle, name: str) -> None:
         update_display(data, raw=True, display_id=name)
 
-    def show_widget(self, widget: Any) -> None:
-        display(widget)
+    def show_widget(self, widget: Any, name: str | None = None) -> None:
+        display(widget, display_id=name)
 
     def clear(self) -> None:
         clear_output(wait=True)
@@ -68,9 +68,9 @@ class There:
     def update(self, data: Bundle, name: str) -> None:
         self._send("update_display_data", _content(data, name))
 
-    def show_widget(self, widget: Any) -> None:
+    def show_widget(self, widget: Any, name: str | None = None) -> None:
         found = widget._repr_mimebundle_()
-        self._send("display_data", _content(found[0] if isinstance(found, tuple) else found, None))
+        self._send("display_data", _content(found[0] if isinstance(found, tuple) else found, name))
 
     def clear(self) -> None:
         self._send("clear_output", {"wait": True})

@@ -67,7 +67,7 @@ class NotebookView(HeadlessView):
         self._names = [uuid4().hex for _ in range(COUNT)]
         self._segments = Segments()
         self._budget = Budget()
-        self._bar = Bar(run, caption, place, button=button)
+        self._bar = Bar(caption, run.stop if button else None, place)
         self._bar_due = 0.0
         self._painted = ""
         self._is_furnished = False

@@ -22,12 +22,18 @@ from tests.browser.conftest import CHROMIUM, FLAGS
 ROOT = Path(__file__).parents[2]
 THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
 FRAMES_A_SECOND = 8
+MAPPED = """from agent_magic import Agent
+agent = Agent("demo", price={"input": 3, "output": 15})
+questions = [f"What makes number {n}?" for n in range(11)] + [None]
+results = await agent.amap(questions, concurrency=4, stream_delay_ms=60)
+results"""
 CELLS = (
     "%load_ext agent_magic",
     "%%agent demo-you -o answer -p stream_delay_ms=70\nWhat makes the sky blue?",
     "%%agent -p stream_delay_ms=400\nWhat makes the sky blue?",
     "%%agent -p fail=cut -p stream_delay_ms=10\nWhat makes the sky blue?",
     "%%agent -p fail=STREAM_ERROR -p stream_delay_ms=10\nWhat makes the sky blue?",
+    MAPPED,
 )
 State = Callable[[Page, FrontEnd], Locator]
 
@@ -71,7 +77,24 @@ def failed(page: Page, end: FrontEnd) -> Locator:
     return shown
 
 
-STATES: dict[str, State] = {state.__name__: state for state in (streaming, done, stopped, retrying, failed)}
+def mapping(page: Page, end: FrontEnd) -> Locator:
+    """A map's bar, when its first rows have ended."""
+    shown = _run(page, end, 5)
+    shown.get_by_text("left").first.wait_for()
+    return shown
+
+
+def mapped(page: Page, end: FrontEnd) -> Locator:
+    """The same at its end, with one row that failed, and the results below it."""
+    shown = cell(page, end, 5)
+    shown.get_by_text("✗ 11 of 12 rows done").wait_for()
+    shown.get_by_text("12 results: 11 done, 1 failed").first.wait_for()
+    return shown
+
+
+STATES: dict[str, State] = {
+    state.__name__: state for state in (streaming, done, stopped, retrying, failed, mapping, mapped)
+}
 
 
 def _run(page: Page, end: FrontEnd, place: int) -> Locator:
