@@ -28,7 +28,7 @@ from agent_magic._transcript import Transcript
 from agent_magic._verbs import manage
 from agent_magic.errors import AuthError, ConfigError, PromptError, RateLimited
 from agent_magic.events import AgentEvent, Reasoning, Text
-from agent_magic.testing import Act, Connection, ScriptedServer, event_stream, head, refuses
+from agent_magic.testing import Act, Connection, ScriptedServer, event_stream, head, refuses, says
 from agent_magic.views import _html
 from agent_magic.views._rows import RowsCaption
 from agent_magic.views.rows import TerminalRows, console_rows
@@ -609,3 +609,27 @@ def test_importing_an_agent_imports_no_front_end(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert (done.stdout, done.returncode) == ("['done', 'done'] set()\n", 0)
+
+
+class TestTapes:
+    """A map and tapes: each row has its own."""
+
+    def test_rows_are_recorded_and_replayed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What is there is replayed, what is not is asked; with all there, neither server nor key is needed."""
+        body = event_stream(("start", {"session_id": "s"}), ("chunk", {"content": "ok"}), ("done", {}))
+        monkeypatch.setenv("TAPED_KEY", "a-key-of-eight")
+        with ScriptedServer(says(body)) as server:
+            settings = {"protocol": "runagent", "base_url": server.url, "key_env": "TAPED_KEY"}
+            asked = Agent(**settings, tape="auto")
+            assert [row.replayed for row in asked.map(["a", "b"], progress=False)] == [False, False]
+            assert [row.replayed for row in asked.map(["b", "c", "a"], progress=False)] == [True, False, True]
+            assert len(server.requests) == 3
+        monkeypatch.delenv("TAPED_KEY")
+        for mode in ("auto", "replay"):
+            rows = Agent(**settings, tape=mode).map(["a", "b", "c"], progress=False)
+            assert [(row.text, row.replayed) for row in rows] == [("ok", True)] * 3
+        rows = Agent(**settings, tape="replay").map(["a", "new"], progress=False)
+        assert [(row.status, type(row.error).__name__) for row in rows] == [
+            ("done", "NoneType"),
+            ("failed", "TapeMissing"),
+        ]
