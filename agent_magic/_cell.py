@@ -36,6 +36,7 @@ __all__ = [
     "interruptible",
     "is_watched",
     "parent_message",
+    "short_interrupt",
 ]
 
 CALL = "get_ipython().run_cell_magic('agent', "
@@ -272,3 +273,10 @@ def abort_queue(shell: InteractiveShell) -> None:
     if polled:
         kernel._send_abort_reply = reply_and_say_idle
     shell.events.register("pre_execute", restore)
+
+
+def short_interrupt(said: str = "the agent was stopped; what had arrived is kept") -> KeyboardInterrupt:
+    """A KeyboardInterrupt that IPython shows in one line."""
+    interrupt = KeyboardInterrupt(said)
+    interrupt._render_traceback_ = lambda: ["KeyboardInterrupt"]  # type: ignore[attr-defined]
+    return interrupt

@@ -20,8 +20,8 @@ from agent_magic import _keyring as rooms_keyring
 from agent_magic._history import Past
 from agent_magic._key_sources import find_key, forget_keys, look_up
 from agent_magic._keys import Secret
-from agent_magic._magic import show_request
 from agent_magic._prompt import ask_with
+from agent_magic._question import show_request
 from agent_magic._show import Shown
 from agent_magic._template import Filled
 from agent_magic._verbs import manage
