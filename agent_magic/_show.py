@@ -18,6 +18,8 @@ __all__ = ["Shown", "use"]
 
 COLUMNS = ("setting", "value", "from")
 NOTHING = "none"
+# Whom a cell asks, and with what; how a run goes stands below.
+FIRST = ("protocol", "agent", "base_url", "key_env", "auth", "system", "parameters", "headers", "tape")
 
 
 class Shown:
@@ -50,7 +52,7 @@ def use(name: str) -> str:
 
 
 def _rows(agent: Agent) -> Iterator[tuple[str, str, str]]:
-    for name in SETTABLE:
+    for name in (*FIRST, *(name for name in SETTABLE if name not in FIRST)):
         yield name, _value(agent, name), _origin(agent, name)
         if name == "key_env":
             yield _key(agent)
@@ -69,6 +71,8 @@ def _value(agent: Agent, name: str) -> str:
     value = getattr(agent.config, name)
     if value is None or value == {}:
         return NOTHING
+    if type(value) is int:
+        return f"{value:,}"
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 

@@ -76,13 +76,21 @@ def fill(text: str, names: Mapping[str, Any], budget: int = BUDGET) -> Filled:
     values: list[Shown] = []
     environment = _environment(text, values, budget)
     try:
-        wanted = meta.find_undeclared_variables(environment.parse(text))
+        parsed = environment.parse(text)
+        wanted = meta.find_undeclared_variables(parsed)
         expressions = list(_expressions(environment, text))
     except TemplateSyntaxError as error:
         said = str(error.message).rstrip(".")
+        if (unknown := re.match("No filter named '(.+?)'", said)) is not None:
+            near = get_close_matches(unknown[1], environment.filters, n=3)
+            hint = (
+                f"did you mean {' or '.join(near)}?" if near else f"beside Jinja2's own there are {', '.join(FILTERS)}."
+            )
+            raise PromptError(f"Line {error.lineno} of the prompt: there is no filter {unknown[1]!r}; {hint}") from None
         raise PromptError(f"Line {error.lineno} of the prompt has {{{{ that cannot be read: {said}. {RAW}") from None
     except (RecursionError, ValueError) as error:
         raise PromptError(f"The prompt has {{{{ that cannot be read: {type(error).__name__}. {RAW}") from None
+    _refuse_nameless(parsed)
     for name in sorted(wanted):
         if name not in names and name not in FUNCTIONS:
             raise PromptError(_undefined(text, name, names))
@@ -94,6 +102,22 @@ def fill(text: str, names: Mapping[str, Any], budget: int = BUDGET) -> Filled:
     except Exception as error:
         raise PromptError(f"The prompt's template failed: {type(error).__name__}: {str(error).rstrip('.')}.") from error
     return Filled(filled, [Put(*pair) for pair in zip(expressions, values, strict=True)])
+
+
+def _refuse_nameless(parsed: Any) -> None:
+    r"""Raise `PromptError` for braces with no variable in them, as TeX has them: ``\frac{{1}}{2}``.
+
+    A text alone is allowed: ``{{ "{{" }}`` is how Jinja2 writes braces.
+    """
+    from jinja2 import nodes
+
+    for output in parsed.find_all(nodes.Output):
+        for node in output.nodes:
+            is_text = isinstance(node, nodes.TemplateData) or (
+                isinstance(node, nodes.Const) and type(node.value) is str
+            )
+            if not is_text and not isinstance(node, nodes.Name) and next(node.find_all(nodes.Name), None) is None:
+                raise PromptError(f"Line {node.lineno} of the prompt has {{{{ with no variable in it. {RAW}")
 
 
 def _expressions(environment: Any, text: str) -> Iterator[str]:

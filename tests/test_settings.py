@@ -289,7 +289,7 @@ class TestTemplates:
             ("{{ }}", "--raw"),
             ("{{ name.__class__.__mro__ }}", "unsafe"),
             ("{{ name | nofilter }}", "nofilter"),
-            ("{{ 1 / 0 }}", "ZeroDivisionError"),
+            ("{{ (name | length) / 0 }}", "ZeroDivisionError"),
             ("{{ lipsum() }}", "lipsum"),
             ("{{ range(9) }}", "range"),
         ],

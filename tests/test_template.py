@@ -171,7 +171,7 @@ class TestTried:
         ]
         assert put(numpy.array([[1.0, float("nan")]])) == "[[1.0, null]]"
 
-    @pytest.mark.parametrize("expression", ["value.head", "value | csv | head('3')", "{'a': 1} | csv", "len"])
+    @pytest.mark.parametrize("expression", ["value.head", "value | csv | head('3')", "{'a': value} | csv", "len"])
     def test_half_a_call(self, expression: str) -> None:
         """A function that was not called, a number that is none: one sentence, and nothing is sent."""
         with pytest.raises(PromptError, match=r"function|whole number|list of rows"):
@@ -250,3 +250,25 @@ def test_a_cut_is_said_in_a_cell() -> None:
     assert "30047" in told
     for name in ("open", "get_ipython"):
         assert [said for said in told if said.startswith(f"Line 1 of the prompt uses {name!r}")]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            r"\frac{{1}}{2}",
+            "Line 1 of the prompt has {{ with no variable in it. If the braces are part of the text, use --raw.",
+        ),
+        (
+            "a\n{{ [1, -2] }}",
+            "Line 2 of the prompt has {{ with no variable in it. If the braces are part of the text, use --raw.",
+        ),
+        ("{{ x | hed(2) }}", "Line 1 of the prompt: there is no filter 'hed'; did you mean head?"),
+        ("{{ x | zzzzzz }}", "Line 1 of the prompt: there is no filter 'zzzzzz'; beside Jinja2's own there are "),
+    ],
+)
+def test_braces_that_are_not_ours(text: str, words: str) -> None:
+    """Braces that name no variable are somebody else's, and a filter that is not there gets the nearest."""
+    with pytest.raises(PromptError) as caught:
+        fill(text, {"x": [1, 2, 3]})
+    assert str(caught.value).startswith(words)
