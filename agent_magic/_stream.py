@@ -57,7 +57,8 @@ __all__ = ["Policy", "follow"]
 
 Emit = Callable[[AgentEvent], None]
 
-RETRIED_STATUSES = frozenset({408, 425, 429, 502, 503, 504})
+# 529 is what Anthropic says when it is overloaded.
+RETRIED_STATUSES = frozenset({408, 425, 429, 502, 503, 504, 529})
 # What makes an attempt a success, beside text. A server that only greets, on each connection anew, makes no progress.
 SUBSTANCE = (Reasoning, ToolCall, ToolResult, Source, Artifact)
 

@@ -23,8 +23,11 @@ from agent_magic.protocols._base import (
     refuse_fields,
     text,
     to_json,
+    turns_of,
 )
+from agent_magic.protocols.anthropic import Anthropic
 from agent_magic.protocols.openai import OpenAI
+from agent_magic.protocols.openai_responses import OpenAIResponses
 from agent_magic.protocols.runagent import RunAgent
 from agent_magic.protocols.you import You
 
@@ -46,12 +49,15 @@ __all__ = [
     "refuse_fields",
     "text",
     "to_json",
+    "turns_of",
 ]
 
 GROUP = "agent_magic.protocols"
 
 
-BUILT_IN: dict[str, AgentProtocol] = {"openai": OpenAI(), "runagent": RunAgent(), "you": You()}
+BUILT_IN: dict[str, AgentProtocol] = {
+    wire.name: wire for wire in (Anthropic(), OpenAI(), OpenAIResponses(), RunAgent(), You())
+}
 
 
 @cache

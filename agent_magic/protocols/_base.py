@@ -37,6 +37,7 @@ __all__ = [
     "refuse_fields",
     "text",
     "to_json",
+    "turns_of",
 ]
 
 
@@ -97,6 +98,14 @@ class AgentProtocol(Protocol):
 
     def error(self, failure: HTTPFailure) -> AgentMagicError:
         """The error that a reply without success stands for."""
+
+
+def turns_of(ask: AgentRequest) -> list[dict[str, str]]:
+    """The conversation as messages with a role: what was said, and the prompt."""
+    messages = []
+    for said in ask.said:
+        messages += [{"role": "user", "content": said.prompt}, {"role": "assistant", "content": said.answer}]
+    return [*messages, {"role": "user", "content": ask.prompt}]
 
 
 class Joiner:

@@ -39,6 +39,7 @@ from agent_magic.protocols._base import (
     refuse_fields,
     text,
     to_json,
+    turns_of,
 )
 
 __all__ = ["OpenAI", "OpenAIDecoder"]
@@ -59,6 +60,7 @@ class OpenAI:
     def request(self, ask: AgentRequest) -> HTTPRequest:
         """The POST that begins a stream; a parameter that is null is left out, `stream_options` too."""
         refuse_fields(ask.parameters, OWN_FIELDS, self.name)
+        system = [] if ask.system is None else [{"role": "system", "content": ask.system}]
         fields = {"stream_options": {"include_usage": True}, **ask.parameters}
         return HTTPRequest(
             method="POST",
@@ -66,7 +68,7 @@ class OpenAI:
             headers={**ask.headers, **key_header(ask), "Accept": "text/event-stream"},
             body={
                 "model": ask.agent,
-                "messages": messages_of(ask),
+                "messages": [*system, *turns_of(ask)],
                 "stream": True,
                 **{name: value for name, value in fields.items() if value is not None},
             },
@@ -79,14 +81,6 @@ class OpenAI:
     def error(self, failure: HTTPFailure) -> AgentMagicError:
         """The error of a failed reply."""
         return error_of(failure)
-
-
-def messages_of(ask: AgentRequest) -> list[dict[str, str]]:
-    """The conversation as messages with a role: the system text, what was said, the prompt."""
-    messages = [] if ask.system is None else [{"role": "system", "content": ask.system}]
-    for said in ask.said:
-        messages += [{"role": "user", "content": said.prompt}, {"role": "assistant", "content": said.answer}]
-    return [*messages, {"role": "user", "content": ask.prompt}]
 
 
 class _Call:
