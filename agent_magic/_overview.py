@@ -9,7 +9,7 @@ from agent_magic._listing import html_table, text_table
 from agent_magic._request import host_of
 from agent_magic._run import live_runs
 from agent_magic.errors import ConfigError, visible
-from agent_magic.protocols import get_protocol
+from agent_magic.protocols import get_protocol, protocol_names
 
 __all__ = ["Overview"]
 
@@ -32,12 +32,15 @@ class Overview:
     def __repr__(self) -> str:
         rows = (("*" if row[0] == self.default else "", *row) for row in self.rows)
         running = [f"running: {line}" for line in self.running] or ["nothing is running"]
-        return "\n".join([text_table(("", *COLUMNS), rows), self._default(), *running])
+        return "\n".join([text_table(("", *COLUMNS), rows), self._default(), self._known(), *running])
 
     def _repr_html_(self) -> str:
         running = escape("; ".join(self.running) or "nothing is running")
         table = html_table(COLUMNS, map(self._cells, self.rows))
-        return f"{table}<p>{escape(self._default())}</p><p>Running: {running}</p>"
+        return f"{table}<p>{escape(self._default())}<br>{escape(self._known())}</p><p>Running: {running}</p>"
+
+    def _known(self) -> str:
+        return f"Protocols: {', '.join(protocol_names())}."
 
     def _default(self) -> str:
         there = "" if any(row[0] == self.default for row in self.rows) else ", and there is no such agent"

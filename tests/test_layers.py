@@ -419,7 +419,7 @@ class TestShow:
         """It says where each agent is described, which is the default and why, and shows an agent that cannot be."""
         path = project('[agents.demo]\nprotocol = "runagent"\n[agents.bad]\nprotocol = "yuo"\n')
         shown = Overview()
-        assert repr(shown).splitlines()[-2] == f"Without a name, demo is asked (the first agent in {path})."
+        assert repr(shown).splitlines()[-3] == f"Without a name, demo is asked (the first agent in {path})."
         assert f"{path}, in place of the embedded one" in repr(shown)
         assert "There is no protocol 'yuo'; did you mean 'you'?" in repr(shown)
         override("default", "nobody")

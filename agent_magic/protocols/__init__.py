@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
+from agent_magic._request import AgentRequest, HTTPRequest, Said, join_url
 from agent_magic.errors import ConfigError
 from agent_magic.protocols._base import (
     AgentProtocol,
@@ -33,13 +34,17 @@ from agent_magic.protocols.you import You
 
 __all__ = [
     "AgentProtocol",
+    "AgentRequest",
     "Decoder",
     "HTTPFailure",
+    "HTTPRequest",
     "Joiner",
     "Keeper",
+    "Said",
     "error_of",
     "get_protocol",
     "integer",
+    "join_url",
     "key_header",
     "number",
     "objects",
