@@ -15,7 +15,7 @@ from agent_magic._config import AgentConfig, Source, check_values, keeps_journal
 from agent_magic._connection import check_request
 from agent_magic._journal import journal_folder
 from agent_magic._key_sources import checked_key, find_key, look_up
-from agent_magic._keys import Secret
+from agent_magic._keys import Secret, strike_all
 from agent_magic._layers import settings_said
 from agent_magic._map import Map
 from agent_magic._pace import Pace
@@ -24,9 +24,10 @@ from agent_magic._request import AgentRequest, HTTPRequest, Said, check_base_url
 from agent_magic._result import AgentResult
 from agent_magic._results import Results
 from agent_magic._run import Run
-from agent_magic._taping import Taping, address_of, find_tape, tape_mode, tape_path
+from agent_magic._tape import Recording
+from agent_magic._taping import Taping, address_of, find_tape, has_tape, tape_path
 from agent_magic._trust import Destination, Trust, origin_of
-from agent_magic.errors import ConfigError, PromptError
+from agent_magic.errors import ConfigError, PromptError, TapeMissing
 from agent_magic.events import AgentEvent
 from agent_magic.protocols import AgentProtocol, Keeper, get_protocol
 
@@ -34,10 +35,15 @@ __all__ = ["ALONE", "Agent", "Earlier"]
 
 
 class Earlier(Struct, frozen=True):
-    """What was said before in a conversation: its name on the server, and the turns as they are known here."""
+    """What was said before in a conversation.
+
+    `session_id` is the server's name for it, `said` the turns as they are known here. `is_replayed`: of some of
+    them the server knows nothing, as a tape has answered.
+    """
 
     session_id: str | None = None
     said: Sequence[Said] = ()
+    is_replayed: bool = False
 
 
 ALONE = Earlier()
@@ -118,8 +124,19 @@ class Agent:
         neither place nor key is looked for yet, but with `dry`. Raises `PromptError`, `ConfigError` and `AuthError`.
         """
         question = self._question(prompt, parameters, earlier)
-        may_replay = tape_mode(self.config.tape) in {"replay", "auto"}
+        may_replay = self.config.tape in {"replay", "auto"}
         return question if may_replay and not dry else self._addressed(question, dry=dry)
+
+    def prepare_all(self, prompts: Sequence[str], parameters: dict[str, Any], *, dry: bool = False) -> AgentRequest:
+        """The request for one of `prompts`, in whose place each can be put. Raises as `prepare` does.
+
+        Where tapes have all the answers, neither place nor key is looked for.
+        """
+        ask = self.prepare("?", parameters, dry=dry)
+        if dry or self.config.tape != "auto":
+            return ask
+        each = (self._address(structs.replace(ask, prompt=prompt)) for prompt in prompts)
+        return ask if all(map(has_tape, each)) else self._addressed(ask)
 
     def _addressed(self, question: AgentRequest, *, dry: bool = False) -> AgentRequest:
         """`question` with its place and its key."""
@@ -139,7 +156,7 @@ class Agent:
             return ask
         if not dry:
             return structs.replace(ask, key=find_key(variable, host_of(base_url)))
-        found = look_up(variable)
+        found = look_up(variable, host=host_of(base_url))
         return ask if found is None else structs.replace(ask, key=checked_key(variable, found))
 
     def checked_url(self) -> str:
@@ -150,9 +167,16 @@ class Agent:
 
     def _question(self, prompt: str, parameters: dict[str, Any] | None, earlier: Earlier) -> AgentRequest:
         """What is asked, without where and with which key. Raises `PromptError` and `ConfigError`."""
+        if not isinstance(prompt, str):
+            raise PromptError(f"A prompt is a text, and a {type(prompt).__name__} is none; for many there is map.")
         if not prompt.strip():
-            raise PromptError("The prompt is blank; write the question below the %%agent line.")
+            raise PromptError("The prompt is blank; write the question below the %%agent line, or as the text to ask.")
         config = self.config
+        if self.conversations == "client" and "agent" not in self.origins:
+            raise ConfigError(
+                f'The agent {self.name!r} does not say which model it asks: add agent = "…", the model\'s name at '
+                f"{host_of(self.base_url)}."
+            )
         if config.system is not None and not self.protocol.has_system:
             raise ConfigError(
                 f"The agent {self.name!r} has a system text, and its protocol, {config.protocol}, has no place for "
@@ -191,9 +215,10 @@ class Agent:
         journal = journal_folder() if keeps_journal() else None  # settings files are read for it: once for all rows
 
         def begin(ask: AgentRequest, earlier: Earlier = ALONE) -> tuple[AgentResult, Run]:
-            taping = self._taping(ask, earlier, journal)
-            if taping.replays is None and not ask.base_url:
+            found = self._found_tape(ask, earlier)
+            if found is None and not ask.base_url:
                 ask = self._addressed(ask)
+            taping = Taping(journal, self._new_tape(ask, earlier)) if found is None else Taping(replays=found)
             run = Run(self.protocol, ask, policy, self.name, taping, pace=pace)
             result = AgentResult(run, ask.parameters)
             run.start()
@@ -201,17 +226,30 @@ class Agent:
 
         return begin
 
-    def _taping(self, ask: AgentRequest, earlier: Earlier, journal: Path | None) -> Taping:
-        """What tapes have to do with a run that asks `ask`."""
-        mode = tape_mode(self.config.tape)
-        before = [ask.system or "", *(said.prompt for said in earlier.said)]
-        address = address_of(self.config.protocol, ask.agent, ask.prompt, ask.parameters, before)
-        if mode in {"replay", "auto"}:
-            found = find_tape(address, self.name, must=mode == "replay")
-            if found is not None:
-                return Taping(replays=found)
-        records = tape_path(self.name, ask.prompt, address) if mode in {"record", "auto"} else None
-        return Taping(journal, records)
+    def _found_tape(self, ask: AgentRequest, earlier: Earlier) -> Recording | None:
+        """The tape that answers `ask`, where one may. Raises `TapeMissing` where one must."""
+        mode = self.config.tape
+        if mode not in {"replay", "auto"}:
+            return None
+        found = find_tape(self._address(ask, earlier), self.name, must=mode == "replay")
+        if found is None and earlier.is_replayed and self.conversations == "server":
+            raise TapeMissing(
+                "The turns before this one were replayed, so the server's conversation cannot go on from them: run its "
+                "first cell with --new and --tape record, and the others after it."
+            )
+        return found
+
+    def _new_tape(self, ask: AgentRequest, earlier: Earlier) -> Path | None:
+        """The file that a tape of `ask` goes to, where one is to be made; no key stands in its name."""
+        if self.config.tape not in {"record", "auto"}:
+            return None
+        return tape_path(self.name, strike_all(ask.prompt, ask.secrets), self._address(ask, earlier))
+
+    def _address(self, ask: AgentRequest, earlier: Earlier = ALONE) -> str:
+        # What a server answered is its own affair; what goes along from here is a part of the question.
+        goes_along = self.conversations == "client"
+        said = [part for one in earlier.said for part in ([one.prompt, one.answer] if goes_along else [one.prompt])]
+        return address_of(self.config.protocol, ask.agent, ask.prompt, ask.parameters, [ask.system or "", *said])
 
     def ask(self, prompt: str, **parameters: Any) -> AgentResult:
         """Ask, and block until the answer is there. Raises what made it fail; Ctrl-C ends the run."""

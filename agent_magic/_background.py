@@ -9,9 +9,12 @@ if TYPE_CHECKING:
 
     from agent_magic._run import Run
     from agent_magic.views._base import View
-    from agent_magic.views._beside import Placeholder
+    from agent_magic.views._beside import Ending, Placeholder
 
 __all__ = ["Background"]
+
+# To stop closes a socket; a disk may take a moment to have the last of it.
+STOP_SECONDS = 5.0
 
 
 class Background:
@@ -20,7 +23,7 @@ class Background:
     def __init__(self, shell: InteractiveShell) -> None:
         self._shell = shell
         self._runs: dict[str, Run] = {}
-        self._placeholders: list[Placeholder] = []
+        self._waiting: list[Placeholder | Ending] = []
 
     def install(self) -> None:
         """Begin to look at the ends of cells."""
@@ -30,27 +33,30 @@ class Background:
         """Look no longer."""
         self._shell.events.unregister("post_run_cell", self._settle)
 
-    def stop_former(self, cell: str | None) -> None:
-        """A cell has one run: before the next one, stop the one that still goes on."""
+    def stop_former(self, cell: str | None) -> bool:
+        """A cell has one run: before the next one, end the one that still goes on. Whether one did."""
         former = self._runs.pop(cell, None) if cell is not None else None
-        if former is not None:
-            former.stop()
+        if former is None or former.is_over:
+            return False
+        former.stop()
+        former.wait(STOP_SECONDS)
+        return True
 
-    def go_on(self, run: Run, view: View | Placeholder | None, cell: str | None) -> None:
+    def go_on(self, run: Run, view: View | Placeholder | Ending | None, cell: str | None) -> None:
         """Have `run`, of `cell`, go on when that has ended, shown by `view`."""
-        from agent_magic.views._beside import Placeholder, paint_beside
+        from agent_magic.views._beside import Ending, Placeholder, paint_beside
 
-        self._runs = {name: other for name, other in self._runs.items() if not other.is_over}
         if cell is not None:
             self._runs[cell] = run
         if view is None:
             return
         view.open()
-        if isinstance(view, Placeholder):
-            self._placeholders.append(view)
+        if isinstance(view, Placeholder | Ending):
+            self._waiting.append(view)
         else:
             paint_beside(run, view)
 
     def _settle(self, _result: object = None) -> None:
-        """At a cell's end: put the answers that are there into the cells whose executor hears nothing else."""
-        self._placeholders = [one for one in self._placeholders if not one.settle()]
+        """At a cell's end: say of the runs that have ended what could not be said before; and let go of them."""
+        self._waiting = [one for one in self._waiting if not one.settle()]
+        self._runs = {cell: run for cell, run in self._runs.items() if not run.is_over}

@@ -45,6 +45,9 @@ class Asker(Protocol):
     def prepare(self, prompt: str, parameters: dict[str, Any] | None = None, *, dry: bool = False) -> AgentRequest:
         """The request for `prompt`, checked."""
 
+    def prepare_all(self, prompts: Sequence[str], parameters: dict[str, Any], *, dry: bool = False) -> AgentRequest:
+        """The request for one of `prompts`, in whose place each can be put."""
+
     def asking(self, pace: Pace | None = None) -> Begin:
         """What begins to ask the requests that `prepare` gives."""
 

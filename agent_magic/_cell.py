@@ -45,6 +45,8 @@ DOCTOR = re.compile(r"get_ipython\(\)\.run_line_magic\('agent', ' *doctor *'\)\n
 # No line that a person types holds a NUL.
 MARK = "\0awaited\0"
 SETTLE_SECONDS = 0.05
+# The messages whose cell has polled for clicks, until it ends.
+_POLLED: list[dict[str, Any]] = []
 # Kernels that are set to abort their queue, until their next cell.
 _ABORTING: list[Any] = []
 
@@ -102,6 +104,9 @@ class AwaitedCells:
 
     def _leave(self, _result: object) -> None:
         self._depth = max(0, self._depth - 1)
+        if not self._depth and _POLLED:
+            _say_idle(self._shell, _POLLED[-1])
+            _POLLED.clear()
 
     def _clicks(self) -> AbstractAsyncContextManager[Wait] | None:
         """The way to wait for a result: with clicks coming through, where a cell does and the kernel needs help."""
@@ -118,7 +123,6 @@ class AwaitedCells:
                 await (clicks.wait(news, seconds) if self._depth else news.wait())
 
             yield wait
-            clicks.settle()
 
     def _request(self) -> str | None:
         """The id of the message that has the kernel execute; None in a terminal."""
@@ -155,23 +159,11 @@ class Clicks:
             from jupyter_ui_poll import ui_events
 
             self._poll = await self._stack.enter_async_context(ui_events())
+            _POLLED.append(parent_message(self._shell))
         return self
 
     async def __aexit__(self, *error: object) -> None:
         await self._stack.aclose()
-
-    def settle(self) -> None:
-        """Call at the cell's end: has the kernel say that this cell is over.
-
-        With a click as the last message, on this cell's button or on another run's, ipykernel 7.1 to 7.3 address
-        the cell's last "idle" to the click (seen on 7.3.0, with jupyter-ui-poll 1.1.0), and a front end would show
-        the cell as running for ever. So it is said once more, to the cell, when the kernel has answered it.
-        """
-        kernel = getattr(self._shell, "kernel", None)
-        if self._poll is None or kernel is None or _ipykernel() < (7, 0):
-            return
-        loop = asyncio.get_running_loop()
-        loop.call_later(SETTLE_SECONDS, kernel._publish_status, "idle", "shell", self._message)
 
     async def wait(self, news: asyncio.Event, seconds: float) -> None:
         """Wait for `news`, at most `seconds`, with clicks coming through."""
@@ -182,6 +174,20 @@ class Clicks:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await news.wait()
+
+
+def _say_idle(shell: InteractiveShell, message: dict[str, Any]) -> None:
+    """At a cell's end: have the kernel say once more that the cell of `message`, in which clicks were polled, is over.
+
+    With a click as the last message, on this cell's button or on another run's, ipykernel 7.1 to 7.3 address the
+    cell's last "idle" to the click (seen on 7.3.0, with jupyter-ui-poll 1.1.0), and a front end would show the cell
+    as running for ever. So it is said again, to the cell, a moment after the kernel has answered it.
+    """
+    kernel = getattr(shell, "kernel", None)
+    if kernel is not None and _ipykernel() >= (7, 0):
+        with suppress(RuntimeError):  # no loop runs, as where a shell is driven by hand
+            loop = asyncio.get_running_loop()
+            loop.call_later(SETTLE_SECONDS, kernel._publish_status, "idle", "shell", message)
 
 
 def _needs_polling() -> bool:

@@ -12,6 +12,7 @@ from typing import Any, get_args, get_origin
 
 import msgspec
 
+from agent_magic._modes import MODES
 from agent_magic._policy import Price
 from agent_magic._settings import AgentConfig, check_values
 from agent_magic.errors import ConfigError
@@ -116,6 +117,9 @@ def _converted(label: str, name: str, value: object) -> Any:
 
 
 def _wrong(label: str, name: str, value: object, error: str) -> str:
+    if name == "tape":
+        hint = nearest(value, MODES) if isinstance(value, str) else f"it is one of {', '.join(MODES)}."
+        return f"{label} = {written(value)} is no way to use tapes; {hint}"
     kind, key = _kind(name), label.rpartition(" ")[2].rpartition(".")[2]
     if name in UNQUOTED:
         what = f"{label} is not {KINDS[kind]}"

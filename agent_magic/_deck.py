@@ -24,6 +24,7 @@ from agent_magic._tape import (
     Dialled,
     Entry,
     Flushed,
+    Header,
     Heard,
     Opened,
     Outcome,
@@ -40,6 +41,7 @@ from agent_magic.protocols import AgentProtocol, Decoder, HTTPFailure, get_proto
 
 __all__ = ["Call", "Clock", "Player", "Taped", "entry_of", "replay"]
 
+EMBEDDED = ("demo", "demo-you")
 # Of a refusal's body, what a person may want to see later.
 REFUSAL_BODY_BYTES = 2000
 
@@ -227,7 +229,7 @@ def replay(tape: Recording, *, live: bool) -> Transcript:
         _close(transcript, tape.outcome)
     elif not live:
         player.flush()
-        _close_cut_off(transcript, player, tape.header.run)
+        _close_cut_off(transcript, player, tape.header)
     return transcript
 
 
@@ -249,13 +251,15 @@ def _close(transcript: Transcript, outcome: Outcome) -> None:
     transcript.close(outcome.status, error, outcome.at)
 
 
-def _close_cut_off(transcript: Transcript, player: Player, run: str) -> None:
+def _close_cut_off(transcript: Transcript, player: Player, header: Header) -> None:
     """Close a transcript whose run wrote no outcome: its process ended, or its disk took no more."""
     if transcript.is_complete:
         transcript.close("done")
         return
     error = transcript.error or player.error
     if error is None:
-        hint = f" To go on from there: %agent recover {run} --resume." if player.can_go_on() else ""
+        # The embedded agent ended with the kernel, and its conversations with it.
+        is_there = not (header.agent in EMBEDDED and header.question.base_url.startswith("http://127.0.0.1:"))
+        hint = f" To go on from there: %agent recover {header.run} --resume." if is_there and player.can_go_on() else ""
         error = StreamLost(f"The kernel ended before the answer was complete; what had arrived is kept.{hint}")
     transcript.close("failed", error)

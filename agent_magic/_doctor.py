@@ -24,12 +24,10 @@ from agent_magic._cell import can_be_clicked
 from agent_magic._config import AgentConfig, Settings, keeps_journal, load_settings, settings_files
 from agent_magic._connection import Broken, Client
 from agent_magic._journal import journal_folder, tapes
-from agent_magic._key_sources import ENVIRONMENT, look_up
 from agent_magic._loop import readers
 from agent_magic._policy import Policy
-from agent_magic._request import HTTPRequest, check_base_url, host_of
+from agent_magic._request import HTTPRequest, host_of
 from agent_magic.errors import AgentMagicError, AuthError, ConfigError, visible
-from agent_magic.protocols import get_protocol
 from agent_magic.views._base import counted
 
 __all__ = ["Report", "examine", "examine_awaiting"]
@@ -158,7 +156,7 @@ class _Hosts:
         except ConfigError as error:
             self.trouble = str(error)
         agents = self.settings.agents if self.settings else {}
-        self.places = {name: _place(config) for name, config in agents.items() if not config.embedded}
+        self.places = {name: _place(name, config) for name, config in agents.items() if not config.embedded}
         wanted = {(place.url, place.verify) for place in self.places.values() if place.url}
         self._future: Future[dict[tuple[str, str | None], str]] = asyncio.run_coroutine_threadsafe(
             _reach_all(wanted), readers().loop
@@ -181,11 +179,17 @@ class _Place(NamedTuple):
     verify: str | None
 
 
-def _place(config: AgentConfig) -> _Place:
+def _place(name: str, config: AgentConfig) -> _Place:
+    """A place that may not have the agent's key is not asked either: it may be of a project's choosing."""
     try:
-        return _Place(check_base_url(config.base_url or get_protocol(config.protocol).base_url), "", config.verify)
+        return _Place(Agent(name).checked_url(), "", config.verify)
     except ConfigError as error:
-        return _Place("", str(error) if config.base_url is None else BAD_URL, config.verify)
+        return _Place("", _plainly(str(error), config.key_env), config.verify)
+
+
+def _plainly(words: str, variable: str | None) -> str:
+    """`words` without the name of a variable that may be the key itself."""
+    return words if not variable or _named(variable) == variable else words.replace(variable, _named(variable))
 
 
 async def _reach_all(wanted: set[tuple[str, str | None]]) -> dict[tuple[str, str | None], str]:
@@ -303,17 +307,18 @@ def _key(name: str) -> str:
     try:
         agent = Agent(name)
         variable = agent.key_variable
-        agent.prepare("Is anybody there?", dry=True)
-        found = None if variable is None else look_up(variable)
+        ask = agent.prepare("Is anybody there?", dry=True)
     except AuthError:
         return f"{_named(variable)}: cannot be sent in a header"
     except AgentMagicError as error:
-        return f"would not be sent: {error}"
+        return f"would not be sent: {_plainly(str(error), variable)}"
     if variable is None:
         return "none wanted"
-    if found is None:
+    if ask.key is None or ask.key.is_empty:
         return f"{_named(variable)}: missing"
-    return f"{_named(variable)}: present" + ("" if found.source == ENVIRONMENT else f" ({found.source})")
+    return f"{_named(variable)}: present" + (
+        "" if os.environ.get(variable, "").strip() else " (not in the environment)"
+    )
 
 
 def _named(variable: str | None) -> str:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 from importlib import import_module
+from importlib.util import find_spec
 from typing import NamedTuple
 
-from agent_magic._keyring import KeyringTrouble, read_key
+from agent_magic._keyring import KeyringTrouble, ask_again, read_key
 from agent_magic._keys import Secret, check_variable
 from agent_magic._prompt import ask_hidden
 from agent_magic.errors import AuthError
@@ -40,8 +41,8 @@ class FoundKey(NamedTuple):
     source: str
 
 
-# What is held for this session, by variable.
-_HELD: dict[str, FoundKey] = {}
+# What is held for this session, by variable; what was typed for one host, by that host too.
+_HELD: dict[tuple[str, str | None], FoundKey] = {}
 
 
 def find_key(variable: str, host: str | None = None) -> Secret:
@@ -51,17 +52,18 @@ def find_key(variable: str, host: str | None = None) -> Secret:
     library quotes the header that it refuses, so a bad key must never reach one.
     """
     troubles: list[str] = []
-    found = look_up(variable, troubles) or _of_colab(variable) or _typed(variable, host)
+    found = look_up(variable, troubles, host) or _of_colab(variable) or _typed(variable, host)
     if found is None:
         why = f" ({', '.join(troubles)})" if troubles else ""
+        stored = "" if find_spec("keyring") is None else ", or store it with %agent login NAME"
         raise AuthError(
             f"There is no key{why}: set the environment variable {variable}, "
-            f'for example with os.environ["{variable}"] = getpass.getpass(), or store it with %agent login '
+            f'for example with os.environ["{variable}"] = getpass.getpass(){stored} '
             '(for a server that wants no key, set key_env = "").'
         )
     key = checked_key(variable, found)
     if found.source != ENVIRONMENT:
-        _HELD[variable] = found
+        _HELD[variable, host if found.source == SESSION else None] = found
     return key
 
 
@@ -76,17 +78,22 @@ def checked_key(variable: str, found: FoundKey) -> Secret:
     return found.key
 
 
-def held_key(variable: str) -> FoundKey | None:
-    """The key where it is at hand: in the environment, or held. Nobody and nothing else is asked."""
+def held_key(variable: str, host: str | None = None) -> FoundKey | None:
+    """The key where it is at hand: in the environment, or held; one that was typed only for its own `host`.
+
+    Nobody and nothing else is asked.
+    """
     check_variable(variable)
     # A traceback may show what a frame holds, so no name here stands for the bare text.
     key = Secret(os.environ.get(variable, "").strip())
-    return _HELD.get(variable) if key.is_empty else FoundKey(key, ENVIRONMENT)
+    if not key.is_empty:
+        return FoundKey(key, ENVIRONMENT)
+    return _HELD.get((variable, None)) or _HELD.get((variable, host))
 
 
-def look_up(variable: str, troubles: list[str] | None = None) -> FoundKey | None:
+def look_up(variable: str, troubles: list[str] | None = None, host: str | None = None) -> FoundKey | None:
     """The key where it can be had without a word: at hand, or in the keyring; its troubles go to `troubles`."""
-    if (found := held_key(variable)) is not None:
+    if (found := held_key(variable, host)) is not None:
         return found
     try:
         key = read_key(variable)
@@ -99,21 +106,22 @@ def look_up(variable: str, troubles: list[str] | None = None) -> FoundKey | None
 
 def hold_key(variable: str, key: Secret) -> None:
     """Hold `key`, which has just been stored in the keyring."""
-    _HELD[variable] = FoundKey(key, KEYRING)
+    _HELD[variable, None] = FoundKey(key, KEYRING)
 
 
 def forget_key(variable: str, key: Secret | None = None) -> str | None:
     """Hold the key no longer, where it is `key` or none is named. What is to be said of it, where it was held."""
-    found = _HELD.get(variable)
-    if found is None or (key is not None and found.key is not key):
-        return None
-    del _HELD[variable]
-    return AFTER_REFUSAL[found.source]
+    for place, found in list(_HELD.items()):
+        if place[0] == variable and (key is None or found.key is key):
+            del _HELD[place]
+            return AFTER_REFUSAL[found.source]
+    return None
 
 
 def forget_keys() -> None:
     """Hold no key any longer."""
     _HELD.clear()
+    ask_again()
 
 
 def _of_colab(variable: str) -> FoundKey | None:

@@ -13,11 +13,13 @@ from types import ModuleType
 
 from agent_magic._keys import Secret
 
-__all__ = ["KeyringTrouble", "delete_key", "read_key", "store_key"]
+__all__ = ["KeyringTrouble", "ask_again", "delete_key", "read_key", "store_key"]
 
 SERVICE = "agent_magic"
 # Somebody may be typing the keyring's own password.
 PATIENCE = 20.0
+# A backend that once gave no answer is not asked again in this process.
+_SILENT: list[KeyringTrouble] = []
 
 
 class KeyringTrouble(Exception):
@@ -31,6 +33,11 @@ class KeyringTrouble(Exception):
 def read_key(variable: str) -> Secret | None:
     """The key that is stored under `variable`, if one is. Raises `KeyringTrouble`."""
     return _asked(lambda keyring: Secret((keyring.get_password(SERVICE, variable) or "").strip()))
+
+
+def ask_again() -> None:
+    """Have a backend that gave no answer be asked once more."""
+    _SILENT.clear()
 
 
 def store_key(variable: str, key: Secret) -> None:
@@ -54,6 +61,8 @@ def delete_key(variable: str) -> bool:
 
 def _asked(do: Callable[[ModuleType], Secret | None]) -> Secret | None:
     """What `do` gets of the keyring, None for a key that is empty. What a backend raises is not shown: it may quote."""
+    if _SILENT:  # it is waited for once, and not for each agent, row and cell
+        raise _SILENT[0]
     outcome: list[Secret | KeyringTrouble | None] = []
 
     def work() -> None:
@@ -69,7 +78,10 @@ def _asked(do: Callable[[ModuleType], Secret | None]) -> Secret | None:
     thread = Thread(target=work, name="agent_magic keyring", daemon=True)
     thread.start()
     thread.join(PATIENCE)
-    (found,) = outcome or [KeyringTrouble(f"no answer in {PATIENCE:g} s")]
+    if not outcome:
+        _SILENT.append(KeyringTrouble(f"no answer in {PATIENCE:g} s"))
+        raise _SILENT[0]
+    (found,) = outcome
     if isinstance(found, KeyringTrouble):
         raise found
     return None if found is None or found.is_empty else found

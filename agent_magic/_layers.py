@@ -38,6 +38,8 @@ def settings_said() -> dict[str, Said]:
         variable = f"{PREFIX}{name.upper()}"
         if text := os.environ.get(variable, "").strip():
             said[name] = Said(checked_value(variable, name, read_number(text)), variable)
+    if text := os.environ.get(f"{PREFIX}TAPE", "").strip():
+        said["tape"] = Said(checked_value(f"{PREFIX}TAPE", "tape", text), f"{PREFIX}TAPE")
     of_config = {name: value for name, value in overrides().items() if name in (*SCALARS, "images")}
     return said | {name: Said(value, f"{CONFIG}.{name}") for name, value in of_config.items()}
 
@@ -105,4 +107,6 @@ def _check_variables() -> None:
             and name not in known
             and (near := get_close_matches(name, known, n=1, cutoff=0.7))
         ):
-            raise ConfigError(f"There is no variable {variable}; did you mean {PREFIX}{near[0]}?")
+            raise ConfigError(
+                f"{variable} is set, and agent_magic knows none of that name; did you mean {PREFIX}{near[0]}?"
+            )

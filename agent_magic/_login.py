@@ -6,7 +6,7 @@ import os
 
 from agent_magic._agent import Agent
 from agent_magic._key_sources import forget_key, hold_key
-from agent_magic._keyring import KeyringTrouble, delete_key, read_key, store_key
+from agent_magic._keyring import KeyringTrouble, ask_again, delete_key, read_key, store_key
 from agent_magic._prompt import ask_hidden
 from agent_magic._request import host_of
 from agent_magic.errors import AuthError, ConfigError
@@ -20,6 +20,7 @@ def login(name: str | None) -> str:
     Raises `ConfigError` where there is no keyring or no key is wanted, `AuthError` where none is typed.
     """
     variable, host = _wanted(Agent(name))
+    ask_again()
     try:
         read_key(variable)  # before anything is typed that could not be stored
         key = ask_hidden(f"Key for {host} ({variable}), to be stored in the keyring: ")

@@ -98,7 +98,7 @@ class Map:
         batch.notify(news)
         batch.start()
         try:
-            async with _waiting(batch, in_cell=caller is _task()) as wait:
+            async with _waiting(in_cell=caller is _task()) as wait:
                 view.open()
                 while not batch.is_over:
                     await wait(news, view.show())
@@ -111,7 +111,8 @@ class Map:
 
     def _batch(self, prompts: Sequence[object]) -> Batch:
         """The rows, not begun. Raises what is wrong with the settings, and with the key if this process uses it."""
-        ask = self._agent.prepare("?", self._parameters, dry=self._client is not None)
+        asked = [prompt for prompt in prompts if isinstance(prompt, str)]
+        ask = self._agent.prepare_all(asked, self._parameters, dry=self._client is not None)
         if self._client is None:
             return LocalBatch(self._agent, ask, prompts, self._concurrency)
         from agent_magic._spread import ClusterBatch, check_client
@@ -137,12 +138,13 @@ class Map:
 
     def _interrupt(self, batch: Batch, error: BaseException) -> None:
         batch.stop("interrupted")
-        shell = _kernel_shell()
-        if shell is not None and isinstance(error, KeyboardInterrupt | asyncio.CancelledError):
+        if not isinstance(error, KeyboardInterrupt | asyncio.CancelledError):
+            return
+        error._render_traceback_ = lambda: [INTERRUPTED]  # type: ignore[union-attr]
+        if (shell := _kernel_shell()) is not None:
             from agent_magic._cell import abort_queue
 
             abort_queue(shell)
-            error._render_traceback_ = lambda: [INTERRUPTED]  # type: ignore[union-attr]
 
     def _end(self, batch: Batch, view: View, asked: _Asked) -> Results:
         try:
@@ -180,7 +182,7 @@ Wait = Callable[[asyncio.Event, float], Any]
 
 
 @asynccontextmanager
-async def _waiting(batch: Batch, *, in_cell: bool) -> AsyncIterator[Wait]:
+async def _waiting(*, in_cell: bool) -> AsyncIterator[Wait]:
     """How to wait for news: in a cell, with a front end's clicks coming through."""
     shell = _kernel_shell() if in_cell else None
     if shell is None:
@@ -191,8 +193,6 @@ async def _waiting(batch: Batch, *, in_cell: bool) -> AsyncIterator[Wait]:
     clicks: Clicks = Clicks(shell)
     async with clicks:
         yield clicks.wait
-    if batch.tally().status == "stopped":
-        clicks.settle()
 
 
 def _task() -> object:

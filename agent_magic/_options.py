@@ -11,15 +11,13 @@ import shlex
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from keyword import iskeyword
-from typing import Any, Literal, NoReturn, get_args
+from typing import Any, NoReturn
 
+from agent_magic._modes import MODES
 from agent_magic.errors import ConfigError
 
-__all__ = ["MODES", "Mode", "Options", "help_text", "known_options", "parse_options"]
+__all__ = ["Options", "help_text", "known_options", "parse_options"]
 
-# How a question uses tapes.
-Mode = Literal["live", "record", "replay", "auto"]
-MODES: tuple[Mode, ...] = get_args(Mode)
 IPYTHONS_OWN = ("In", "Out")
 
 
@@ -80,6 +78,13 @@ class _Parser(argparse.ArgumentParser):
 def _plain(message: str, parser: _Parser) -> str:
     """Argparse's message as a sentence, with the nearest option for one that does not exist."""
     unknown = message.removeprefix("unrecognized arguments: ")
+    if (chosen := re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message)) is not None:
+        choices = re.findall(r"[a-z]+", chosen[2])
+        near = get_close_matches(chosen[1], choices, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"it is one of {', '.join(choices)}."
+        return f"{_option_in(message)} is not {chosen[1]!r}; {hint}"
+    if message.endswith("expected one argument"):
+        return f"{_option_in(message)} wants a value behind it."
     if unknown == message:
         return f"{message[0].upper()}{message[1:]}."
     word = unknown.split()[0].partition("=")[0]
@@ -89,6 +94,11 @@ def _plain(message: str, parser: _Parser) -> str:
     near = get_close_matches(word, known, n=1) or [name for name in known if name.startswith(f"-{word}")][:1]
     hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}."
     return f"There is no option {word}; {hint}"
+
+
+def _option_in(message: str) -> str:
+    """The option that argparse complains of, by its long name."""
+    return message.partition(":")[0].removeprefix("argument ").rpartition("/")[2]
 
 
 def _long_options(parser: _Parser) -> list[str]:

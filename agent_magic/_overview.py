@@ -31,13 +31,13 @@ class Overview:
 
     def __repr__(self) -> str:
         rows = (("*" if row[0] == self.default else "", *row) for row in self.rows)
-        running = [f"running: {line}" for line in self.running] or ["nothing is running"]
+        running = [f"running: {line}" for line in self.running] or ["Nothing is running."]
         return "\n".join([text_table(("", *COLUMNS), rows), self._default(), self._known(), *running])
 
     def _repr_html_(self) -> str:
-        running = escape("; ".join(self.running) or "nothing is running")
+        running = escape(f"Running: {'; '.join(self.running)}" if self.running else "Nothing is running.")
         table = html_table(COLUMNS, map(self._cells, self.rows))
-        return f"{table}<p>{escape(self._default())}<br>{escape(self._known())}</p><p>Running: {running}</p>"
+        return f"{table}<p>{escape(self._default())}<br>{escape(self._known())}</p><p>{running}</p>"
 
     def _known(self) -> str:
         return f"Protocols: {', '.join(protocol_names())}."

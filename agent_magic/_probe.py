@@ -46,7 +46,6 @@ async def message_from_page(shell: Any, seconds: float) -> float | None:
         _close(probe.close, 0 if answered.is_set() else CLOSE_SECONDS)
     if not answered.is_set():
         return None
-    clicks.settle()
     return passed
 
 

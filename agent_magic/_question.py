@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent_magic._cell import Clicks, abort_queue, cell_id, is_watched, parent_message, short_interrupt
 from agent_magic._options import Options
+from agent_magic.errors import PromptError
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
     from agent_magic._background import Background
     from agent_magic._result import AgentResult
     from agent_magic._run import Run
-    from agent_magic._sessions import Conversation
+    from agent_magic._sessions import Conversation, Place
     from agent_magic._template import Filled
     from agent_magic.views._base import Caption, View
-    from agent_magic.views._beside import Placeholder
+    from agent_magic.views._beside import Ending, Placeholder
 
 __all__ = ["Question", "show_request"]
 
@@ -47,7 +48,6 @@ class Question:
 
     def answer(self, *, awaited: bool) -> Awaitable[None] | None:
         """Ask, paint and wait; awaited, this returns at once with what is to be awaited."""
-        self._background.stop_former(self._cell)
         if awaited:
             return self._await()
         for name, result in self._needed():
@@ -75,25 +75,29 @@ class Question:
 
     def _begin(self, *, awaited: bool) -> tuple[Run, View] | None:
         """Send the question and bind the result; None where there is nothing to wait for."""
-        from agent_magic._agent import ALONE
         from agent_magic._sessions import remember
         from agent_magic.views._base import Caption
 
         options, agent = self._options, self._agent
         filled = self._fill(agent.config.max_value)
-        place = None if self._conversation is None else self._conversation.place(agent, self._cell)
-        earlier = ALONE if place is None else place.earlier
+        earlier = self._place().earlier
         if options.dry_run:
             show_request(agent, filled, options.parameters, earlier)
             return None
-        result, run = agent.begin(filled.text, options.parameters, earlier)
+        ask = agent.prepare(filled.text, options.parameters, earlier)
+        # Nothing is wrong with the question, so it takes the place of what this cell asked before.
+        if self._background.stop_former(self._cell):
+            earlier = self._place().earlier
+            ask = agent.prepare(filled.text, options.parameters, earlier)
+        place = self._place()
+        result, run = agent.asking()(ask, earlier)
         for name in filter(None, ("_agent", options.out)):
             self._shell.user_ns[name] = result
-        if self._conversation is not None and place is not None:
-            self._conversation.put(place, agent, self._cell, result)
+        notes: list[str] = []
+        if self._conversation is not None:
+            notes = self._conversation.put(place, agent, self._cell, result)
             remember(self._conversation)
         try:
-            notes = () if place is None else place.notes
             caption = Caption(run, options.out or "_agent", filled.cuts(), notes, says_error=options.background)
             if options.background:
                 self._background.go_on(run, self._background_view(run, caption), self._cell)
@@ -102,6 +106,15 @@ class Question:
         except BaseException:
             run.stop()
             raise
+
+    def _place(self) -> Place:
+        """Where in its conversation the turn goes; without one it stands alone."""
+        from agent_magic._agent import ALONE
+        from agent_magic._sessions import Place
+
+        return (
+            Place(0, None, ALONE) if self._conversation is None else self._conversation.place(self._agent, self._cell)
+        )
 
     def _fill(self, budget: int) -> Filled:
         from agent_magic._template import Filled, fill
@@ -131,22 +144,26 @@ class Question:
             return HeadlessView(run, caption, images=images)
         return NotebookView(run, caption, images=images, button=awaited)
 
-    def _background_view(self, run: Run, caption: Caption) -> View | Placeholder | None:
-        """What shows a run whose cell has ended; in a terminal, and where nothing is to be shown, nothing."""
-        if self._options.quiet:
-            return None
+    def _background_view(self, run: Run, caption: Caption) -> View | Placeholder | Ending | None:
+        """What shows a run whose cell has ended: where it has an output, that; in a terminal its end in a line."""
+        from agent_magic.views._beside import Ending
+
+        quiet = self._options.quiet
         if not self._has_page():
-            print(f"{caption.agent} is asked in the background; the answer will be in {caption.variable}.")  # noqa: T201
-            return None
+            if not quiet:
+                print(f"{caption.agent} is asked in the background; the answer will be in {caption.variable}.")  # noqa: T201
+            return Ending(run, caption, quiet=quiet)
         images = self._agent.config.images
         if not is_watched(self._shell):
-            from agent_magic.views._beside import Placeholder
+            from agent_magic.views._beside import Ending, Placeholder
 
-            return Placeholder(run, caption, images=images)
+            return None if quiet else Placeholder(run, caption, images=images)
         from agent_magic.views._place import There
-        from agent_magic.views.notebook import NotebookView
+        from agent_magic.views.notebook import FailureView, NotebookView
 
         there = There(self._shell.display_pub, parent_message(self._shell))
+        if quiet:
+            return FailureView(run, caption, there, images=images)
         return NotebookView(run, caption, there, images=images, button=True)
 
     def _has_page(self) -> bool:
@@ -175,7 +192,6 @@ class Question:
         finally:
             forget()
             self._end(run, view)
-            clicks.settle()
         self._raise(run, interrupted=interrupted)
 
     def _block(self, run: Run, view: View) -> None:
@@ -203,6 +219,7 @@ class Question:
         except KeyboardInterrupt:
             abort_queue(self._shell)
             raise short_interrupt() from None
+        _check_whole(name, result)
 
     async def _wait_for_awaiting(self, name: str, result: AgentResult) -> None:
         self._say_waiting(name, result)
@@ -213,6 +230,7 @@ class Question:
         except (asyncio.CancelledError, KeyboardInterrupt):
             abort_queue(self._shell)
             raise short_interrupt() from None
+        _check_whole(name, result)
 
     def _say_waiting(self, name: str, result: AgentResult) -> None:
         """Say what the cell waits for; in a notebook that is watched the answer takes its place."""
@@ -241,6 +259,15 @@ class Question:
         if run.transcript.status == "failed" and error is not None:
             abort_queue(self._shell)
             raise error
+
+
+def _check_whole(name: str, result: AgentResult) -> None:
+    """Raise `PromptError` where what a prompt has waited for came to nothing: half an answer is none to build on."""
+    if result.status == "failed" and not name.startswith("session "):
+        raise PromptError(
+            f"{name}, which this prompt uses, failed, and nothing was sent. Run its cell again; to go on with what had "
+            f"arrived of it, run this one again. It had said: {result.error}"
+        )
 
 
 def _growing(value: object) -> list[AgentResult]:

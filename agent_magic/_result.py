@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AgentResult", "Code", "as_cell"]
 
+STATUS_WORDS = {"failed": "failed", "stopped": "was stopped", "interrupted": "was interrupted"}
 SHELLS = frozenset({"bash", "sh", "shell", "zsh"})
 
 
@@ -132,7 +133,7 @@ class AgentResult:
         return self.run_id, self.prompt, self.status, self.text
 
     def __hash__(self) -> int:
-        return hash(self.run_id)
+        return hash((self.run_id, self.prompt))
 
     def __copy__(self) -> Self:
         """Another result of the same run, which grows with it while it goes on."""
@@ -230,6 +231,13 @@ class AgentResult:
     def replayed(self) -> bool:
         """Whether a tape has answered, and nobody was asked."""
         return self._replayed
+
+    @property
+    def lack(self) -> str:
+        """Why the text is not a whole answer, in a few words for whoever builds on it; mostly nothing."""
+        return {"done": "", "running": "this answer is still being written"}.get(
+            self.status, f"this answer is not whole: its run {STATUS_WORDS.get(self.status, self.status)}"
+        )
 
     @property
     def reasoning(self) -> str:

@@ -135,6 +135,7 @@ class Run:
         self._earlier: list[Entry] = []
         self._resumes: str | None = None
         self._has_key_in_pieces = False
+        self._is_cut_off = False
         self._records = taping.records
         self._recorded: list[Entry] = []
         self._replays = taping.replays
@@ -160,7 +161,7 @@ class Run:
             _loop.begin(self._read)
         except AgentMagicError as error:
             _LIVE.pop(self.id, None)
-            if self._tape is not None:
+            if self._tape is not None and not self._is_cut_off:  # `recover` finds a tape that has no outcome
                 self._tape.end("failed", error, self.transcript.elapsed, self.transcript.usage)
             raise
 
@@ -364,7 +365,8 @@ class Run:
             return self._ending, None
         if error is not None:
             return "failed", error
-        return "stopped", None  # the loop is being shut down
+        self._is_cut_off = True  # the loop is being shut down, as the process is
+        return "stopped", None
 
     async def _end(self, status: Status, error: AgentMagicError | None) -> None:
         elapsed = self.transcript.elapsed

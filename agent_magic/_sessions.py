@@ -7,7 +7,7 @@ answered to that one, are marked stale: they stay, for nobody has said that they
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from msgspec import Struct
 
@@ -39,11 +39,14 @@ class Turn(Struct):
 
 
 class Place(Struct, frozen=True):
-    """Where a cell's turn goes: at `number`, in the place of an old one or behind the last."""
+    """Where a cell's turn goes: at `number`, in the place of an old one or behind the last.
+
+    `again` is where the cell's former turn stands, if it has one.
+    """
 
     number: int
+    again: int | None
     earlier: Earlier
-    notes: Sequence[str]
 
 
 class Conversation:
@@ -56,8 +59,10 @@ class Conversation:
         self.turns: list[Turn] = []
 
     def running(self, cell: str | None) -> list[AgentResult]:
-        """The results that a turn of `cell` has to wait for."""
-        return [turn.result for turn in self.turns[: self._number(cell)] if turn.result.status == "running"]
+        """The results that a turn of `cell` has to wait for; its own former run is not one."""
+        before = self.turns[: self._number(cell)] if self.keeper == "client" else self.turns
+        others = (turn for turn in before if cell is None or turn.cell != cell)
+        return [turn.result for turn in others if turn.result.status == "running"]
 
     def place(self, agent: Agent, cell: str | None) -> Place:
         """Where the turn of `cell` goes that asks `agent`. Raises `ConfigError` where there is none."""
@@ -72,27 +77,31 @@ class Conversation:
                 f"The session {self.name!r} is with {self.agent!r} and not with {agent.name!r}; "
                 "give it another name, or begin it afresh with --new."
             )
-        again = self._of(cell)
-        number = self._number(cell) if keeper == "client" else len(self.turns)
-        before = self.turns[:number]
-        said = [said for turn in before if (said := turn.said)]
-        session_id = next((turn.result.session_id for turn in reversed(before) if turn.result.session_id), None)
-        notes = [f"session {self.name}, turn {number + 1}"]
-        if keeper == "server" and again is not None:
-            notes.append("added again: the server keeps the conversation")
-        stale = len(self.turns) - number - 1
-        if stale > 0:
-            notes.append(f"{stale} later turn{'s' * (stale != 1)} now stale")
-        elif any(turn.is_stale for turn in before):
-            notes.append("earlier turns are stale")
-        return Place(number, Earlier(session_id if keeper == "server" else None, said), notes)
+        number, again = self._number(cell), self._of(cell)
+        # A tape is found by what stood before the cell, wherever a server has put its turn.
+        said = [said for turn in self.turns[:number] if (said := turn.said)]
+        if keeper == "client":
+            return Place(number, again, Earlier(None, said))
+        named = (turn.result.session_id for turn in reversed(self.turns) if turn.result.session_id)
+        is_replayed = any(turn.result.replayed for turn in self.turns)
+        return Place(len(self.turns), again, Earlier(next(named, None), said, is_replayed))
 
-    def put(self, place: Place, agent: Agent, cell: str | None, result: AgentResult) -> None:
-        """The turn has begun."""
+    def put(self, place: Place, agent: Agent, cell: str | None, result: AgentResult) -> list[str]:
+        """The turn has begun. What is to be said of its place."""
         self.agent, self.keeper = agent.name, agent.conversations
-        self.turns[place.number : place.number + 1] = [Turn(cell, result)]
-        for turn in self.turns[place.number + 1 :]:
-            turn.is_stale = True
+        number = place.number if place.again is None or not result.replayed else place.again
+        self.turns[number : number + 1] = [Turn(cell, result)]
+        notes = [f"session {self.name}, turn {number + 1}"]
+        if self.keeper == "server" and place.again is not None and not result.replayed:
+            notes.append("added again: the server keeps the conversation")
+        later = self.turns[number + 1 :]
+        if later and not result.replayed:
+            for turn in later:
+                turn.is_stale = True
+            notes.append(f"{len(later)} later turn{'s' * (len(later) != 1)} now stale")
+        elif any(turn.is_stale for turn in self.turns[:number]):
+            notes.append("earlier turns are stale")
+        return notes
 
     def row(self) -> tuple[str, ...]:
         """What stands under `COLUMNS`."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any, Literal
+from typing import Any
 
 from msgspec import field
 
 from agent_magic._keys import check_variable
+from agent_magic._modes import Mode
 from agent_magic._policy import Policy
 from agent_magic._request import check_base_url
 from agent_magic.errors import ConfigError
@@ -40,7 +41,7 @@ class AgentConfig(Policy, frozen=True, forbid_unknown_fields=True):
     parameters: dict[str, Any] = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)
     system: str | None = None
-    tape: Literal["live", "record", "replay", "auto"] | None = None
+    tape: Mode | None = None
     images: bool = False
     max_value: int = 30_000
     embedded: bool = False

@@ -13,6 +13,8 @@ from agent_magic._config import load_settings
 from agent_magic._key_sources import look_up
 from agent_magic._listing import html_table, text_table
 from agent_magic._overrides import override
+from agent_magic._request import host_of
+from agent_magic.errors import ConfigError
 
 __all__ = ["Shown", "use"]
 
@@ -93,7 +95,10 @@ def _key(agent: Agent) -> tuple[str, str, str]:
     if variable is None:
         return ("key", "none is sent", "")
     troubles: list[str] = []
-    found = look_up(variable, troubles)
+    try:
+        found = look_up(variable, troubles, host_of(agent.checked_url()))
+    except ConfigError as error:
+        return ("key", f"would not be sent: {error}", "")
     if found is None:
         return ("key", "there is none", ", ".join(troubles))
     return ("key", "***", found.source)

@@ -87,6 +87,8 @@ def fill(text: str, names: Mapping[str, Any], budget: int = BUDGET) -> Filled:
                 f"did you mean {' or '.join(near)}?" if near else f"beside Jinja2's own there are {', '.join(FILTERS)}."
             )
             raise PromptError(f"Line {error.lineno} of the prompt: there is no filter {unknown[1]!r}; {hint}") from None
+        if said.startswith("unexpected end of template"):
+            said = "its }} is missing"
         raise PromptError(f"Line {error.lineno} of the prompt has {{{{ that cannot be read: {said}. {RAW}") from None
     except (RecursionError, ValueError) as error:
         raise PromptError(f"The prompt has {{{{ that cannot be read: {type(error).__name__}. {RAW}") from None

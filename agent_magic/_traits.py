@@ -79,4 +79,11 @@ class Agents(_Setting):
     """Whole agents, by name."""
 
     def get(self, obj: HasTraits, cls: type[Any] | None = None) -> Any:
-        return dict(super().get(obj, cls) or {})
+        """The agents as they may be shown: `%config` prints them, and a header's value may be a key."""
+        return {name: _shown(table) for name, table in (super().get(obj, cls) or {}).items()}
+
+
+def _shown(table: object) -> object:
+    if not isinstance(table, dict) or not isinstance(table.get("headers"), dict):
+        return table
+    return {**table, "headers": dict.fromkeys(table["headers"], "***")}

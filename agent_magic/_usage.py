@@ -27,25 +27,29 @@ COLUMNS = ("of", "agent", "runs", "failed", "input_tokens", "output_tokens", "to
 class _Row(Struct):
     runs: int = 0
     failed: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    total_tokens: int = 0
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    total_tokens: int | None = None
     seconds: float = 0.0
     cost: float | None = None
 
     def add(self, run: Spent) -> None:
-        """Count one more run; what no server told counts as nothing."""
+        """Count one more run; a figure that no server told stays None."""
         usage = run.usage
-        known = (usage.input_tokens or 0) + (usage.output_tokens or 0)
+        both = _sum(usage.input_tokens, usage.output_tokens)
         self.runs += 1
         self.failed += run.status == "failed"
-        self.input_tokens += usage.input_tokens or 0
-        self.output_tokens += usage.output_tokens or 0
-        self.total_tokens += known if usage.total_tokens is None else usage.total_tokens
+        self.input_tokens = _sum(self.input_tokens, usage.input_tokens)
+        self.output_tokens = _sum(self.output_tokens, usage.output_tokens)
+        self.total_tokens = _sum(self.total_tokens, both if usage.total_tokens is None else usage.total_tokens)
         self.seconds = round(self.seconds + run.seconds, 3)
         cost = None if run.price is None else run.price.of(usage)
         if cost is not None:
             self.cost = (self.cost or 0.0) + cost
+
+
+def _sum(one: int | None, other: int | None) -> int | None:
+    return one if other is None else other + (one or 0)
 
 
 class Tally:
@@ -77,7 +81,7 @@ def tally() -> pandas.DataFrame | Tally:
     except ImportError:
         return Tally(rows)
     frame = pandas.DataFrame(rows, columns=list(COLUMNS))
-    return frame.astype({"cost": float})
+    return frame.astype({"cost": float, **dict.fromkeys(("input_tokens", "output_tokens", "total_tokens"), "Int64")})
 
 
 def _sums(runs: Iterable[Spent]) -> dict[str, _Row]:
@@ -95,5 +99,8 @@ def _written_down() -> Iterable[Spent]:
         except ConfigError:  # no tape, or of another version
             continue
         if past.outcome is not None:
-            price = msgspec.convert(past.header.policy.get("price"), Price | None)
+            try:
+                price = msgspec.convert(past.header.policy.get("price"), Price | None)
+            except msgspec.ValidationError:  # of another version
+                price = None
             yield Spent(past.header.agent, past.outcome.status, past.outcome.usage(), past.outcome.at, price)

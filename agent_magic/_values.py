@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 from msgspec import Struct
@@ -26,6 +26,16 @@ class Shown(Struct, frozen=True):
     cut: str = ""
 
 
+@runtime_checkable
+class Answering(Protocol):
+    """An answer, which may not be whole: then `lack` says why."""
+
+    text: str
+
+    @property
+    def lack(self) -> str: ...
+
+
 class Table(Struct, frozen=True):
     """The rows of a frame, whosever it is."""
 
@@ -38,6 +48,8 @@ def shown(value: Any, budget: int) -> Shown:
     """`value` in at most `budget` characters, a little more where a cut is said."""
     if isinstance(value, str):
         return _text(value, f"text of length {len(value):,}", budget)
+    if isinstance(value, Answering):
+        return _answer(value, budget)
     if (table := table_of(value)) is not None:
         return _markdown(table, budget)
     if callable(value):
@@ -53,6 +65,13 @@ def shown(value: Any, budget: int) -> Shown:
         return _collected(value, len(value), "[]", f"{type(value).__name__} of length {len(value):,}", budget)
     said = str(value)
     return _text(said, type(value).__name__, budget)
+
+
+def _answer(value: Answering, budget: int) -> Shown:
+    said = _text(value.text, f"answer of length {len(value.text):,}", budget)
+    if not value.lack:
+        return said
+    return Shown(f"{said.text}\n… ({value.lack})", said.what, ", ".join(filter(None, [said.cut, value.lack])))
 
 
 def _text(said: str, what: str, budget: int) -> Shown:

@@ -161,7 +161,8 @@ def _code(words: Sequence[str], shell: Any) -> None:
     number = int(words[0][:9]) if words else 1
     if not 1 <= number <= len(blocks) or (not words and len(blocks) > 1):
         said = ", ".join(f"{place} {block.language or 'without a language'}" for place, block in enumerate(blocks, 1))
-        raise ConfigError(f"Which block is it to be? The last answer has: {said}. Write %agent code N.")
+        what = f"There is no block {number}." if words else "Which block is it to be?"
+        raise ConfigError(f"{what} The last answer has: {said}. Write %agent code N.")
     shell.set_next_input(as_cell(blocks[number - 1]))
 
 

@@ -317,7 +317,7 @@ class TestWhoIsNotAsked:
         shown.append(key_row())
         ring.delete_password("agent_magic", "YDC_API_KEY")
         assert person.prompts == []
-        find_key("YDC_API_KEY", "h")
+        find_key("YDC_API_KEY", "api.you.com")
         shown.append(key_row())
         assert shown == [
             ("there is none", "keyring: locked"),

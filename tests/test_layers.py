@@ -219,7 +219,11 @@ class TestWords:
             ("TIMEOUT", "-1", "AGENT_MAGIC_TIMEOUT: timeout is a number of seconds, more than 0; -1 is not."),
             ("RETRIES", "1.5", "AGENT_MAGIC_RETRIES = 1.5 is not a whole number; write AGENT_MAGIC_RETRIES = 3."),
             ("MAX_VALUE", "0", "AGENT_MAGIC_MAX_VALUE: max_value is a whole number from 1 up; 0 is not."),
-            ("TIEMOUT", "3", "There is no variable AGENT_MAGIC_TIEMOUT; did you mean AGENT_MAGIC_TIMEOUT?"),
+            (
+                "TIEMOUT",
+                "3",
+                "AGENT_MAGIC_TIEMOUT is set, and agent_magic knows none of that name; did you mean AGENT_MAGIC_TIMEOUT?",
+            ),
         ],
     )
     def test_in_the_environment(self, variable: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:

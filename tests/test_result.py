@@ -127,8 +127,8 @@ class TestCode:
         ("line", "answer", "words"),
         [
             ("code", BLOCKS, "Which block is it to be? The last answer has: 1 python, 2 bash. Write %agent code N."),
-            ("code 3", BLOCKS, "Which block is it to be? The last answer has: 1 python, 2 bash. Write %agent code N."),
-            ("code 0", BLOCKS, "Which block is it to be? The last answer has: 1 python, 2 bash. Write %agent code N."),
+            ("code 3", BLOCKS, "There is no block 3. The last answer has: 1 python, 2 bash. Write %agent code N."),
+            ("code 0", BLOCKS, "There is no block 0. The last answer has: 1 python, 2 bash. Write %agent code N."),
             ("code", "none", "There is no block of code to take: the last answer has none."),
             ("code one", "none", "There is no `%agent code one`; did you mean %agent code [N]?"),
         ],

@@ -26,7 +26,7 @@ VARIABLE = "MAP_KEY_OF_WORKERS"
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
     """Two worker processes of one thread each; they have the key, this process has not."""
-    options: dict[str, Any] = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    options: dict[str, Any] = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": ":0"}
     with LocalCluster(**options, env={VARIABLE: KEY}) as cluster, Client(cluster) as client:
         assert VARIABLE not in os.environ
         yield client

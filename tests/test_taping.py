@@ -171,7 +171,9 @@ def test_the_environment_sets_it_for_all(monkeypatch: pytest.MonkeyPatch, tmp_pa
         assert not agent(server.url, tape="live").ask("Why?").replayed
     assert len(tapes(str(tmp_path / "of the notebook"))) == 1
     monkeypatch.setenv("AGENT_MAGIC_TAPE", "repaly")
-    with pytest.raises(ConfigError, match="AGENT_MAGIC_TAPE = 'repaly' is no way to use tapes; did you mean 'replay'"):
+    with pytest.raises(
+        ConfigError, match="AGENT_MAGIC_TAPE = \"repaly\" is no way to use tapes; did you mean 'replay'"
+    ):
         agent().ask("Why?")
 
 

@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from agent_magic._request import AgentRequest, HTTPRequest
 from agent_magic.errors import AgentError, AgentMagicError, AuthError, ConfigError, ProtocolError, RateLimited
-from agent_magic.events import AgentEvent, ServerSentEvent
+from agent_magic.events import AgentEvent, Done, Notice, ServerSentEvent
 
 __all__ = [
     "AgentProtocol",
@@ -27,6 +27,7 @@ __all__ = [
     "HTTPFailure",
     "Joiner",
     "Keeper",
+    "ending",
     "error_of",
     "integer",
     "key_header",
@@ -106,6 +107,26 @@ def turns_of(ask: AgentRequest) -> list[dict[str, str]]:
     for said in ask.said:
         messages += [{"role": "user", "content": said.prompt}, {"role": "assistant", "content": said.answer}]
     return [*messages, {"role": "user", "content": ask.prompt}]
+
+
+# Why an answer ends before it is complete, in the words of several wires.
+CUT_SHORT = {
+    "length": "the limit of tokens was reached",
+    "max_tokens": "the limit of tokens was reached",
+    "max_output_tokens": "the limit of tokens was reached",
+    "model_context_window_exceeded": "the model's context is full",
+    "content_filter": "a filter of the service's ended it",
+    "refusal": "the service refused to go on",
+    "incomplete": "the service did not complete it",
+}
+
+
+def ending(reason: str | None, sent: ServerSentEvent | None = None) -> list[AgentEvent]:
+    """The end of an answer for `reason`, and a word on it where that means that it is not complete."""
+    done = Done(reason=reason, sent=sent)
+    if reason not in CUT_SHORT:
+        return [done]
+    return [Notice(message=f"The answer was cut short: {CUT_SHORT[reason]} ({reason})."), done]
 
 
 class Joiner:

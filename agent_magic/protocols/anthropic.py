@@ -15,7 +15,6 @@ from agent_magic._request import AgentRequest, HTTPRequest, join_url
 from agent_magic.errors import AgentMagicError, ProtocolError
 from agent_magic.events import (
     AgentEvent,
-    Done,
     Failed,
     Progress,
     Reasoning,
@@ -32,6 +31,7 @@ from agent_magic.protocols._base import (
     HTTPFailure,
     Joiner,
     Keeper,
+    ending,
     error_of,
     integer,
     key_header,
@@ -119,11 +119,11 @@ class AnthropicDecoder:
         for index, block in enumerate(objects(reply["content"])):
             yield from self._opened(index, block, sent)
             yield from self._finished(index)
-        yield Done(reason=text(reply.get("stop_reason")), sent=sent)
+        yield from ending(text(reply.get("stop_reason")), sent)
 
     def closed(self) -> Iterable[AgentEvent]:
         """The end, where the reason for it had come."""
-        return [] if self._reason is None else [*self.flush(), Done(reason=self._reason)]
+        return [] if self._reason is None else [*self.flush(), *ending(self._reason)]
 
     def flush(self) -> Iterable[AgentEvent]:
         """Half a character, and tool calls that were not whole."""
@@ -150,7 +150,7 @@ class AnthropicDecoder:
                 return self._ending(data, sent)
             case "message_stop":
                 reason, self._reason = self._reason, None
-                return [*self.flush(), Done(reason=reason, sent=sent)]
+                return [*self.flush(), *ending(reason, sent)]
             case "ping":
                 return [Progress(message="waiting", sent=sent)]
             case "error":
@@ -166,20 +166,20 @@ class AnthropicDecoder:
             yield self._used(usage, sent)
 
     def _opened(self, index: int, block: Mapping[str, Any], sent: ServerSentEvent) -> Iterator[AgentEvent]:
-        kind = block.get("type")
+        kind = text(block.get("type")) or "text"
         if kind in TOOL_BLOCKS:
             name, given = text(block.get("name")) or "", block.get("input")
             self._calls[index] = (text(block.get("id")) or str(index), name, [to_json(given)] if given else [])
             yield ToolCall(id=self._calls[index][0], name=name, sent=sent)
-        elif isinstance(kind, str) and kind.endswith("_tool_result"):
+        elif kind.endswith("_tool_result"):
             yield from _result(block, sent)
         elif kind == "thinking":
             yield Reasoning(text=self._joined("thought", index, text(block.get("thinking")) or ""), sent=sent)
-        elif kind in {"text", None}:
+        elif kind == "text":
             yield Text(text=self._joined("text", index, _string(block.get("text"))), item=index, sent=sent)
             yield from (source for cited in objects(block.get("citations")) for source in _cited(cited, sent))
         else:
-            yield Unknown(name=str(kind), data=sent.data, sent=sent)
+            yield Unknown(name=kind, data=sent.data, sent=sent)
 
     def _delta(self, index: int, data: Mapping[str, Any], sent: ServerSentEvent) -> Iterable[AgentEvent]:
         delta = data.get("delta")

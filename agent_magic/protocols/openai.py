@@ -15,7 +15,6 @@ from agent_magic._request import AgentRequest, HTTPRequest, join_url
 from agent_magic.errors import AgentMagicError, ProtocolError
 from agent_magic.events import (
     AgentEvent,
-    Done,
     Failed,
     Reasoning,
     ServerSentEvent,
@@ -30,6 +29,7 @@ from agent_magic.protocols._base import (
     HTTPFailure,
     Joiner,
     Keeper,
+    ending,
     error_of,
     integer,
     key_header,
@@ -46,6 +46,11 @@ __all__ = ["OpenAI", "OpenAIDecoder"]
 
 OWN_FIELDS = frozenset({"messages", "model", "stream"})
 END = "[DONE]"
+# The fields of a delta, and of a choice, that are read, or say nothing by themselves.
+READ = frozenset(
+    {"annotations", "content", "delta", "finish_reason", "index", "logprobs", "message", "native_finish_reason",
+     "reasoning", "reasoning_content", "refusal", "role", "text", "tool_calls"}
+)  # fmt: skip
 
 
 class OpenAI:
@@ -98,6 +103,9 @@ class OpenAIDecoder:
     def __init__(self) -> None:
         self._begun = False
         self._reason: str | None = None
+        # The choices that were seen, and those of which no end has come yet.
+        self._items: set[int] = set()
+        self._open: set[int] = set()
         self._joiners: dict[tuple[str, int], Joiner] = {}
         self._calls: dict[tuple[int, int], _Call] = {}
 
@@ -105,7 +113,8 @@ class OpenAIDecoder:
         """What one chunk says."""
         if sent.data.strip() == END:
             reason, self._reason = self._reason, None
-            return [*self._rest(), Done(reason=reason, sent=sent)]
+            self._items.clear()
+            return [*self._rest(), *ending(reason, sent)]
         if sent.event not in {"", "message", "error"}:
             return [Unknown(name=sent.event, data=sent.data, sent=sent)]
         return self._chunk(read_object(sent), sent)
@@ -125,11 +134,11 @@ class OpenAIDecoder:
             yield event
         if not ended:
             yield from self._rest()
-            yield Done(reason=self._reason, sent=sent)
+            yield from ending(self._reason, sent)
 
     def closed(self) -> Iterable[AgentEvent]:
         """The end, where a reason for it had come: many servers send no ``[DONE]``."""
-        return [] if self._reason is None else [*self._rest(), Done(reason=self._reason)]
+        return [*self._rest(), *ending(self._reason)] if self._items and not self._open else []
 
     def flush(self) -> Iterable[AgentEvent]:
         """Half a character, and tool calls that were not whole."""
@@ -141,6 +150,8 @@ class OpenAIDecoder:
 
     def _chunk(self, chunk: dict[str, Any], sent: ServerSentEvent) -> Iterator[AgentEvent]:
         error = chunk.get("error")
+        if not error and chunk.get("object") == "error":  # as some servers have it, flat
+            error = chunk
         if error:
             yield _failed(error, sent)
             return
@@ -152,8 +163,13 @@ class OpenAIDecoder:
             yield Started(run_id=text(chunk.get("id")), sent=sent)
         known = False
         for choice in objects(chunk.get("choices")):
-            known = True
-            yield from self._choice(choice, sent)
+            events = list(self._choice(choice, sent))
+            known = known or bool(events) or not any(_beside(choice))
+            yield from events
+        cited = chunk.get("citations")
+        for one in cited if isinstance(cited, list) else ():  # Perplexity's, beside the choices
+            if url := text(one):
+                yield Source(url=url, sent=sent)
         if isinstance(usage := chunk.get("usage"), dict):
             known = True
             yield _usage(usage, sent)
@@ -162,16 +178,24 @@ class OpenAIDecoder:
 
     def _choice(self, choice: Mapping[str, Any], sent: ServerSentEvent) -> Iterator[AgentEvent]:
         item = integer(choice.get("index")) or 0
+        if item not in self._items:
+            self._items.add(item)
+            self._open.add(item)
         delta = choice.get("delta", choice.get("message"))
         if isinstance(delta, dict):
             yield from self._delta(delta, item, sent)
+        elif said := text(choice.get("text")):  # of the older Completions
+            yield Text(text=self._joined("text", item, said), item=item, sent=sent)
         if reason := text(choice.get("finish_reason")):
             self._reason = reason
+            self._open.discard(item)
             yield from self._rest(item)
+            if reason == "error":
+                yield Failed(message="the model ended with an error", code=reason, sent=sent)
             yield Text(text="", item=item, sent=sent)  # no news, but what was sent is kept
 
     def _delta(self, delta: Mapping[str, Any], item: int, sent: ServerSentEvent) -> Iterator[AgentEvent]:
-        thought = delta.get("reasoning_content", delta.get("reasoning"))
+        thought = delta.get("reasoning_content") or delta.get("reasoning")
         if isinstance(thought, str) and thought:
             yield Reasoning(text=self._joined("thought", item, thought), sent=sent)
         for kind, piece in _pieces(delta):
@@ -187,16 +211,23 @@ class OpenAIDecoder:
                 yield Source(url=url, title=text(cited.get("title")) or "", sent=sent)
 
     def _call(self, said: Mapping[str, Any], item: int, place: int, sent: ServerSentEvent) -> Iterator[ToolCall]:
-        number = integer(said.get("index"))
+        number, identity = integer(said.get("index")), text(said.get("id"))
         key = (item, place if number is None else number)
         function = said.get("function")
         function = function if isinstance(function, dict) else {}
-        is_new = key not in self._calls
-        call = self._calls.setdefault(key, _Call(text(said.get("id")) or f"{key[0]}.{key[1]}"))
-        call.name += text(function.get("name")) or ""
+        call = self._calls.get(key)
+        if call is not None and identity and call.id != identity:
+            # Another id is another call: not every server counts them.
+            yield ToolCall(id=call.id, name=call.name, arguments="".join(call.arguments))
+            call = None
+        name = text(function.get("name")) or ""
+        if call is None:
+            call = self._calls[key] = _Call(identity or f"{key[0]}.{key[1]}")
+            call.name = name
+            yield ToolCall(id=call.id, name=name, sent=sent)  # what it is called with is known when it is whole
+        elif not call.name:
+            call.name = name
         call.arguments.append(text(function.get("arguments")) or "")
-        if is_new:  # what it is called with is known when it is whole
-            yield ToolCall(id=call.id, name=call.name, sent=sent)
 
     def _joined(self, kind: str, item: int, piece: str) -> str:
         return self._joiners.setdefault((kind, item), Joiner()).feed(piece)
@@ -211,6 +242,13 @@ class OpenAIDecoder:
             call = self._calls.pop(key)
             left.append(ToolCall(id=call.id, name=call.name, arguments="".join(call.arguments)))
         return left
+
+
+def _beside(choice: Mapping[str, Any]) -> Iterator[object]:
+    """What a choice holds that this room does not read."""
+    delta = choice.get("delta", choice.get("message"))
+    facts = delta if isinstance(delta, dict) else choice
+    return (value for name, value in facts.items() if name not in READ and value not in (None, "", []))
 
 
 def _pieces(delta: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

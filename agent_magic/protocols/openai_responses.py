@@ -15,7 +15,6 @@ from agent_magic._request import AgentRequest, HTTPRequest, join_url
 from agent_magic.errors import AgentMagicError, ProtocolError
 from agent_magic.events import (
     AgentEvent,
-    Done,
     Failed,
     Progress,
     Reasoning,
@@ -31,6 +30,7 @@ from agent_magic.protocols._base import (
     HTTPFailure,
     Joiner,
     Keeper,
+    ending,
     error_of,
     integer,
     key_header,
@@ -181,7 +181,7 @@ class OpenAIResponsesDecoder:
             return
         details = response.get("incomplete_details")
         reason = text(details.get("reason")) if isinstance(details, dict) else None
-        yield Done(reason=reason or ("incomplete" if kind == "response.incomplete" else None), sent=sent)
+        yield from ending(reason or ("incomplete" if kind == "response.incomplete" else None), sent)
 
     def _joined(self, kind: str, item: int, piece: str) -> str:
         return self._joiners.setdefault((kind, item), Joiner()).feed(piece)

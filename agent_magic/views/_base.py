@@ -92,6 +92,9 @@ class Caption:
         if transcript.first_text is not None:
             parts.append(self._speed())
         parts += _tokens(transcript)
+        cost = None if self._run.price is None else self._run.price.of(transcript.usage)
+        if cost is not None:
+            parts.append(f"cost {cost:.3g}")
         if self._cuts:
             parts.append(f"cut in the prompt: {', '.join(_short(cut, 80) for cut in self._cuts)}")
         parts += transcript.notices[:3]

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from contextvars import copy_context
 from threading import Event, Thread
 from uuid import uuid4
 
 from agent_magic._run import Run
 from agent_magic.views import _html
-from agent_magic.views._base import Caption, View
+from agent_magic.views._base import Caption, View, visible
 from agent_magic.views._markdown import inert
 from agent_magic.views._place import Here
 
-__all__ = ["Placeholder", "paint_beside"]
+__all__ = ["Ending", "Placeholder", "paint_beside"]
 
 
 def paint_beside(run: Run, view: View) -> None:
@@ -32,6 +33,27 @@ def paint_beside(run: Run, view: View) -> None:
     # ipykernel 7.0 finds the message that it answers in a context variable, which a new thread does not have.
     context = copy_context()
     Thread(target=context.run, args=(paint,), name=f"agent_magic painter {run.id}", daemon=True).start()
+
+
+class Ending:
+    """The end of a run in a terminal, where a line may be printed only between two prompts.
+
+    `quiet` says nothing of one that did not fail.
+    """
+
+    def __init__(self, run: Run, caption: Caption, *, quiet: bool) -> None:
+        self._run = run
+        self._caption = caption
+        self._quiet = quiet
+
+    def open(self) -> None:
+        """Nothing: there is no answer yet."""
+
+    def settle(self) -> bool:
+        """Print the line where the run has ended; whether it has."""
+        if self._run.is_over and (not self._quiet or self._run.transcript.status == "failed"):
+            print(visible(" · ".join(self._caption.final())), file=sys.stderr)  # noqa: T201 (what the person waits for)
+        return self._run.is_over
 
 
 class Placeholder:

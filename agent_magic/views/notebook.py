@@ -20,7 +20,7 @@ from agent_magic.views._markdown import inert
 from agent_magic.views._place import Here, Place
 from agent_magic.views._segments import COUNT, Budget, Segments
 
-__all__ = ["HeadlessView", "NotebookView"]
+__all__ = ["FailureView", "HeadlessView", "NotebookView"]
 
 HERE = Here()
 BAR_SECONDS = 0.5
@@ -54,6 +54,15 @@ class HeadlessView:
         if text:
             self._place.show({"text/markdown": inert(text, images=self._images), "text/plain": text})
         self._place.show(_html.ending(self._transcript.status, self._caption))
+
+
+class FailureView(HeadlessView):
+    """For a run that is to be quiet: the line, if it fails."""
+
+    def close(self) -> None:
+        """Say what went wrong, if anything did."""
+        if self._transcript.status == "failed":
+            self._place.show(_html.ending(self._transcript.status, self._caption))
 
 
 class NotebookView(HeadlessView):

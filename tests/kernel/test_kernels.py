@@ -286,7 +286,7 @@ def test_overview_and_stop(kernel: Kernel) -> None:
     cell = kernel.run("%agent")
     (overview,) = cell.contents("execute_result")
     assert "demo-you" in overview["data"]["text/plain"]
-    assert "nothing is running" in overview["data"]["text/html"]
+    assert "Nothing is running." in overview["data"]["text/html"]
     assert kernel.run("%agent stop").printed == "No agent is running.\n"
 
 

@@ -14,6 +14,7 @@ from agent_magic.events import (
     AgentEvent,
     Done,
     Failed,
+    Notice,
     Reasoning,
     ServerSentEvent,
     Source,
@@ -28,6 +29,9 @@ from agent_magic.testing import ProtocolContract, ScriptedServer, fold, run_agai
 
 ASK = AgentRequest(prompt="Why?", base_url="https://api.openai.com/v1", agent="gpt-x")
 USAGE = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
+
+
+FILTERED = Notice(message="The answer was cut short: a filter of the service's ended it (content_filter).")
 
 
 def chunk(delta: Any = None, *, reason: str | None = None, index: int = 0, **more: Any) -> dict[str, Any]:
@@ -146,7 +150,13 @@ class TestDecoder:
             ),
             pytest.param(
                 [chunk({"refusal": "No."}), chunk(reason="content_filter"), "[DONE]"],
-                [Started(run_id="chatcmpl-1"), Text(text="No."), Text(text=""), Done(reason="content_filter")],
+                [
+                    Started(run_id="chatcmpl-1"),
+                    Text(text="No."),
+                    Text(text=""),
+                    FILTERED,
+                    Done(reason="content_filter"),
+                ],
                 id="a refusal",
             ),
             pytest.param(
