@@ -225,3 +225,51 @@ def test_a_shutdown_ends_background_runs(tmp_path: Path) -> None:
 
     (result,) = History.newest(1)
     assert (result.status, result.text != "") == ("stopped", True)
+
+
+def test_a_cell_is_not_over_before_its_end(kernel: Kernel) -> None:
+    """What a cell says after it has awaited results comes while it is busy: an executor hears it, and so does a page."""
+    cells = [kernel.send(f"%%agent -b -q -o {name}\nWhy?", cell_id=name) for name in ("a", "b")]
+    ends = kernel.send("for one in (a, b): await one\nimport time\ntime.sleep(0.3)\nprint('the end')", cell_id="x")
+    kernel.wait_for(*cells, ends)
+    kinds = [
+        message["content"].get("execution_state", message["msg_type"])
+        for message in ends.messages
+        if message["msg_type"] in {"stream", "status"}
+    ]
+    assert kinds[: kinds.index("idle")] == ["busy", "stream"]
+
+
+def test_a_background_cell_that_waits_comes_to_its_end(kernel: Kernel) -> None:
+    """Also when what it waits for is ended by a click, which is then the cell's last message."""
+    first = kernel.send(f"%%agent -b -o a {SLOW}\nWhy?", cell_id="a")
+    second = kernel.send("%%agent -b -q -o b\nShorter: {{ a }}", cell_id="b")
+    kernel.read_until(lambda: first.button)
+    writing(kernel, first)
+    assert first.button is not None
+    kernel.click(first.button)
+    kernel.wait_for(first, second)
+    assert second.status == "ok"
+    filled(kernel, first)
+    assert kernel.evaluate("'not whole' in b.wait(20).prompt") == "True"
+
+
+def test_a_failed_answer_is_not_built_on(kernel: Kernel) -> None:
+    """A prompt that waits for a background answer is not sent where that fails; the cell says why."""
+    first = kernel.send("%%agent -b -o a -p fail=STREAM_ERROR -p stream_delay_ms=20\nWhy?", cell_id="a")
+    second = kernel.send("%%agent -o c\nShorter: {{ a }}", cell_id="c")
+    kernel.wait_for(first, second)
+    assert (second.status, second.error["ename"]) == ("error", "PromptError")
+    assert second.error["evalue"].startswith("a, which this prompt uses, failed, and nothing was sent.")
+    filled(kernel, first)
+
+
+def test_a_mistake_leaves_the_background_run_alone(kernel: Kernel) -> None:
+    """A dry run, or a wrong name, in its cell does not stop what the cell asked before."""
+    cell = kernel.send(f"%%agent -b -o a {SLOW}\nWhy?", cell_id="a")
+    writing(kernel, cell)
+    dry = kernel.send("%%agent -b -o a --dry-run\nWhy?", cell_id="a")
+    wrong = kernel.send("%%agent -b -o a\n{{ nobody }}", cell_id="a")
+    kernel.wait_for(cell, dry, wrong)
+    assert (dry.status, wrong.status) == ("ok", "error")
+    assert kernel.evaluate("a.wait(20).status") == "done"
