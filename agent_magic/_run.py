@@ -161,7 +161,7 @@ class Run:
             _loop.begin(self._read)
         except AgentMagicError as error:
             _LIVE.pop(self.id, None)
-            if self._tape is not None and not self._is_cut_off:  # `recover` finds a tape that has no outcome
+            if self._tape is not None:
                 self._tape.end("failed", error, self.transcript.elapsed, self.transcript.usage)
             raise
 
@@ -373,7 +373,7 @@ class Run:
         try:
             if self._records is not None and status == "done":
                 await self._record(self._records, elapsed)
-            if self._tape is not None:
+            if self._tape is not None and not self._is_cut_off:  # `recover` finds a tape that has no outcome
                 self._tape.end(status, error, elapsed, self.transcript.usage)
                 await self._tape.written()
         finally:  # also when the loop is being shut down, and nothing is waited for

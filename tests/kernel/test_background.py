@@ -201,7 +201,7 @@ class TestSessions:
 
 
 def test_a_shutdown_ends_background_runs(tmp_path: Path) -> None:
-    """A kernel that is shut down while a run goes on ends at once, and the run is written down as stopped."""
+    """A kernel that is shut down, or restarted, while a run goes on ends at once, and `recover` finds what had come."""
     script = textwrap.dedent("""
         from IPython.testing.globalipapp import start_ipython
         ip = start_ipython()
@@ -221,10 +221,14 @@ def test_a_shutdown_ends_background_runs(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert "demo is asked in the background; the answer will be in first." in done.stdout
-    from agent_magic._history import History
+    from agent_magic._history import Past
 
-    (result,) = History.newest(1)
-    assert (result.status, result.text != "") == ("stopped", True)
+    past = Past.newest_cut_off()
+    assert past is not None
+    result = past.result()
+    assert (result.status, result.text != "") == ("failed", True)
+    # The embedded agent has gone with its kernel: there is nothing to go on with.
+    assert str(result.error) == "The kernel ended before the answer was complete; what had arrived is kept."
 
 
 def test_a_cell_is_not_over_before_its_end(kernel: Kernel) -> None:
