@@ -18,7 +18,7 @@ from keyring.backend import KeyringBackend
 from agent_magic import Agent, AgentResult
 from agent_magic import _keyring as rooms_keyring
 from agent_magic._history import Past
-from agent_magic._key_sources import find_key, forget_keys, look_up
+from agent_magic._key_sources import find_key, forget_keys, held_key, look_up
 from agent_magic._keys import Secret
 from agent_magic._prompt import ask_with
 from agent_magic._question import show_request
@@ -304,6 +304,15 @@ class TestWhoIsNotAsked:
             assert isinstance(resumed, AgentResult)
             assert resumed.wait(20).text == "Hi there"
         assert [sent_key(request) for request in server.requests] == ["typed", "again"]
+
+    def test_a_typed_key_is_for_its_host(self) -> None:
+        """What was typed for one host is not sent to another one: that one is asked for by its own name."""
+        person = Person("typed", "typed")
+        variable = "OPENAI_API_KEY"
+        for host in ("mine.example", "mine.example", "other.example"):
+            assert find_key(variable, host).reveal() == "typed"
+        assert [prompt.split()[2] for prompt in person.prompts] == ["mine.example", "other.example"]
+        assert held_key(variable) is None
 
     def test_show_does_not_ask(self, ring: FileKeyring) -> None:
         """`%agent show` says whether there is a key and from where; it asks nobody."""

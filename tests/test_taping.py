@@ -259,3 +259,90 @@ def test_a_tape_is_a_tape() -> None:
     tape = read_tape(path)
     assert (tape.header.version, tape.header.host, tape.header.pid) == (1, "", 0)
     assert tape.outcome is not None
+
+
+def test_no_key_stands_in_a_tapes_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A prompt that holds the key names its file without it."""
+    monkeypatch.setenv("THE_KEY", "secret-key-123")
+    with ScriptedServer(says(answer())) as server:
+        Agent(protocol="runagent", base_url=server.url, key_env="THE_KEY", tape="record").ask(
+            "My key is secret-key-123."
+        )
+    (path,) = tapes()
+    assert path.name.startswith("runagent-my-key-is-")
+    assert "secret" not in path.name
+
+
+def test_the_environment_stands_above_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CI that says `replay` asks nobody, whatever the project's file says; the line stands above both."""
+    with ScriptedServer(says(answer())) as server:
+        Path("agent_magic.toml").write_text(
+            f'[agents.a]\nprotocol = "runagent"\nbase_url = "{server.url}"\nkey_env = ""\ntape = "auto"\n'
+        )
+        monkeypatch.setenv("AGENT_MAGIC_TAPE", "replay")
+        with pytest.raises(TapeMissing):
+            Agent("a").ask("Why?")
+        assert server.requests == []
+        assert Agent("a", tape="record").ask("Why?").text == TEXT
+    assert Agent("a").ask("Why?").replayed
+
+
+def test_parameters_of_any_kind() -> None:
+    """What JSON can hold has an address, also with numbers for names; what it cannot is one sentence."""
+    with ScriptedServer(says(answer())) as server:
+        asked = agent(server.url, tape="auto")
+        bias = {"logit_bias": {50256: -100}}
+        assert [asked.ask("Why?", **bias).replayed for _ in range(2)] == [False, True]
+        assert agent(server.url).ask("Why?", **bias).text == TEXT
+        for mode in ("live", "auto"):
+            with pytest.raises(ConfigError, match="cannot be written as JSON"):
+                agent(server.url, tape=mode).ask("Why?", odd=object())
+
+
+def test_one_tape_for_one_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recorded by an agent of another name, the new answer takes the old one's place."""
+    for name, text in (("alpha", "old"), ("beta", "new")):
+        with ScriptedServer(says(answer(text))) as server:
+            Path("agent_magic.toml").write_text(
+                f'[agents.{name}]\nprotocol = "runagent"\nagent = "same"\nbase_url = "{server.url}"\nkey_env = ""\n'
+            )
+            Agent(name, tape="record").ask("Why?")
+    assert len(tapes()) == 1
+    assert Agent("beta", tape="replay").ask("Why?").text == "new"
+
+
+def test_a_name_and_a_date_are_no_news() -> None:
+    """A service names each answer anew: a tape is written again only where a person would get something else."""
+
+    def chunks(identity: str, text: str) -> bytes:
+        said = [{"id": identity, "choices": [{"index": 0, "delta": {"content": text}, "finish_reason": "stop"}]}]
+        return "".join(f"data: {json.dumps(one)}\n\n" for one in said).encode() + b"data: [DONE]\n\n"
+
+    written = []
+    for identity, text in (("a", "same"), ("b", "same"), ("c", "other")):
+        with ScriptedServer(says(chunks(identity, text))) as server:
+            Agent(protocol="openai", agent="m", base_url=server.url, key_env="", tape="record").ask("Why?")
+        written.append(tapes()[0].read_bytes())
+    assert [written[0] == written[1], written[1] == written[2]] == [True, False]
+
+
+def test_what_goes_along_is_asked() -> None:
+    """Where the conversation is kept here, another earlier answer is another question."""
+
+    def asked(earlier: str, mode: str, url: str = "http://127.0.0.1:9") -> AgentResult:
+        one = Agent(protocol="openai", agent="m", base_url=url, key_env="", tape=mode)
+        return one.begin("Why?", None, Earlier(said=[Said("Where?", earlier)]))[0].wait(10)
+
+    body = b'data: {"choices": [{"delta": {"content": "so"}, "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n'
+    with ScriptedServer(says(body)) as server:
+        asked("Paris", "record", server.url)
+    assert asked("Paris", "replay").text == "so"
+    with pytest.raises(TapeMissing):
+        asked("Rome", "replay")
+
+
+def test_a_server_is_not_asked_to_go_on_from_a_replay() -> None:
+    """It knows nothing of turns that a tape answered, or what it knows has changed since."""
+    with ScriptedServer(says(answer())) as server, pytest.raises(TapeMissing, match="with --new and --tape record"):
+        agent(server.url, tape="auto").begin("And?", None, Earlier("s", [Said("Why?", TEXT)], is_replayed=True))
+    assert server.requests == []

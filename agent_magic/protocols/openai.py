@@ -192,7 +192,8 @@ class OpenAIDecoder:
             yield from self._rest(item)
             if reason == "error":
                 yield Failed(message="the model ended with an error", code=reason, sent=sent)
-            yield Text(text="", item=item, sent=sent)  # no news, but what was sent is kept
+            else:
+                yield Text(text="", item=item, sent=sent)  # no news, but what was sent is kept
 
     def _delta(self, delta: Mapping[str, Any], item: int, sent: ServerSentEvent) -> Iterator[AgentEvent]:
         thought = delta.get("reasoning_content") or delta.get("reasoning")

@@ -165,3 +165,25 @@ def test_the_dry_run_shows_the_conversation(talking: Talk) -> None:
 def test_mistakes(talking: Talk, line: str, words: str) -> None:
     """A wrong option is one sentence."""
     assert words in talking.turn("a", "One?", line).error["evalue"]
+
+
+def test_run_all_again_costs_nothing(talking: Talk) -> None:
+    """On tapes, also where the server keeps the conversation: each cell is replayed in the place that it had."""
+    cells = [("r1", "One?"), ("r2", "Two?"), ("r1", "One?"), ("r2", "Two?"), ("r1", "One?")]
+    said = []
+    for cell_id, prompt in cells:
+        cell = talking.kernel.send(f"%%agent demo -s taped --tape auto -p stream_delay_ms=0\n{prompt}", cell_id=cell_id)
+        talking.kernel.wait_for(cell)
+        parts = cell.outputs[-1]["data"]["text/plain"].split(" · ")
+        said.append((parts[2], next(part for part in parts if part.startswith("session"))))
+    assert said == [
+        ("recorded", "session taped, turn 1"),
+        ("recorded", "session taped, turn 2"),
+        ("replayed", "session taped, turn 1"),
+        ("replayed", "session taped, turn 2"),
+        ("replayed", "session taped, turn 1"),
+    ]
+    changed = talking.kernel.send("%%agent demo -s taped --tape auto\nTwo, changed?", cell_id="r2")
+    talking.kernel.wait_for(changed)
+    assert changed.error["ename"] == "TapeMissing"
+    assert "with --new and --tape record" in changed.error["evalue"]

@@ -246,3 +246,48 @@ class TestEnds:
             assert len(server.requests) == 1
         assert (run.transcript.status, run.transcript.text) == ("failed", "a")
         assert "cannot be taken up again" in str(run.transcript.error)
+
+
+class TestOthersWays:
+    """Shapes that are not OpenAI's own."""
+
+    def test_calls_without_an_index(self) -> None:
+        """Another id is another call; a name that is told again is the same name."""
+        first = {"id": "a1", "function": {"name": "weather", "arguments": '{"c":1}'}}
+        second = {"id": "a2", "function": {"name": "time", "arguments": '{"t":2}'}}
+        again = {"id": "a2", "function": {"name": "time", "arguments": ""}}
+        events = events_of(
+            *(chunk({"tool_calls": [call]}) for call in (first, second, again)), chunk(reason="tool_calls")
+        )
+        assert [(call.id, call.name, call.arguments) for call, _ in fold(events).tool_calls] == [
+            ("a1", "weather", '{"c":1}'),
+            ("a2", "time", '{"t":2}'),
+        ]
+
+    def test_thinking_beside_a_null(self) -> None:
+        """Whichever of the two names has words."""
+        assert fold(events_of(chunk({"reasoning_content": None, "reasoning": "Hm"}))).reasoning == "Hm"
+
+    def test_what_is_not_read_is_kept(self) -> None:
+        """A delta of something else is kept as it came."""
+        kept = [one for one in events_of(chunk({"audio": {"data": "…"}})) if isinstance(one, Unknown)]
+        assert len(kept) == 1
+
+    def test_pages_beside_the_choices(self) -> None:
+        """A list of addresses is a list of sources."""
+        events = events_of(chunk({"content": "a"}, citations=["https://a.example", 5]))
+        assert [one.url for one in events if isinstance(one, Source)] == ["https://a.example"]
+
+    def test_a_flat_error(self) -> None:
+        """As vLLM has it."""
+        assert events_of({"object": "error", "message": "No", "code": 400}, "[DONE]")[0] == Failed(
+            message="No", code="400"
+        )
+        ended = events_of(chunk({"content": "a"}, reason="error"))
+        assert [type(one).__name__ for one in ended[:3]] == ["Started", "Text", "Failed"]
+
+    def test_two_choices_of_which_one_is_cut(self) -> None:
+        """The answer is complete when each of its choices is."""
+        one, two = chunk({"content": "A"}, reason="stop"), chunk({"content": "B is not fin"}, index=1)
+        assert not any(isinstance(event, Done) for event in events_of(one, two))
+        assert isinstance(events_of(one, two, chunk(index=1, reason="stop"))[-1], Done)
