@@ -7,46 +7,29 @@ from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import msgspec
-from msgspec import Struct, structs
+from msgspec import structs
 
-from agent_magic._check import SETTABLE, check_names, checked_value
-from agent_magic._config import AgentConfig, Source, check_values, keeps_journal, load_settings
+from agent_magic._config import AgentConfig, Source, keeps_journal, load_settings
 from agent_magic._connection import check_request
 from agent_magic._journal import journal_folder
 from agent_magic._key_sources import checked_key, find_key, look_up
-from agent_magic._keys import Secret, strike_all
-from agent_magic._layers import settings_said
+from agent_magic._keys import Secret
 from agent_magic._map import Map
 from agent_magic._pace import Pace
 from agent_magic._policy import Policy
-from agent_magic._request import AgentRequest, HTTPRequest, Said, check_base_url, host_of
+from agent_magic._request import ALONE, AgentRequest, Earlier, HTTPRequest, check_base_url, host_of
+from agent_magic._resolve import combined
 from agent_magic._result import AgentResult
 from agent_magic._results import Results
 from agent_magic._run import Run
-from agent_magic._tape import Recording
-from agent_magic._taping import Taping, address_of, find_tape, has_tape, tape_path
+from agent_magic._shelf import Shelf
+from agent_magic._taping import Taping
 from agent_magic._trust import Destination, Trust, origin_of
-from agent_magic.errors import ConfigError, PromptError, TapeMissing
+from agent_magic.errors import ConfigError, PromptError
 from agent_magic.events import AgentEvent
 from agent_magic.protocols import AgentProtocol, Keeper, get_protocol
 
-__all__ = ["ALONE", "Agent", "Earlier"]
-
-
-class Earlier(Struct, frozen=True):
-    """What was said before in a conversation.
-
-    `session_id` is the server's name for it, `said` the turns as they are known here. `is_replayed`: of some of
-    them the server knows nothing, as a tape has answered.
-    """
-
-    session_id: str | None = None
-    said: Sequence[Said] = ()
-    is_replayed: bool = False
-
-
-ALONE = Earlier()
+__all__ = ["Agent"]
 
 
 class Begin(Protocol):
@@ -80,7 +63,7 @@ class Agent:
             self._project, self._trust = known.projects.get(self.name), known.trust
             source = known.sources[self.name]
         self._given = frozenset(settings)
-        self.config, self.origins = _configured(base, source, settings)
+        self.config, self.origins = combined(base, source, settings)
         self.protocol = self._found_protocol()
         self.last_results: Results | None = None
 
@@ -106,6 +89,11 @@ class Agent:
         return self.protocol.name
 
     @property
+    def tapes(self) -> Shelf:
+        """Its tapes."""
+        return Shelf(self.name, self.protocol, self.config.tape or "live")
+
+    @property
     def conversations(self) -> Keeper:
         """Who remembers what was said before: the "server", the "client", or "nobody"."""
         return self.protocol.conversations
@@ -124,8 +112,7 @@ class Agent:
         neither place nor key is looked for yet, but with `dry`. Raises `PromptError`, `ConfigError` and `AuthError`.
         """
         question = self._question(prompt, parameters, earlier)
-        may_replay = self.config.tape in {"replay", "auto"}
-        return question if may_replay and not dry else self._addressed(question, dry=dry)
+        return question if self.tapes.may_answer and not dry else self._addressed(question, dry=dry)
 
     def prepare_all(self, prompts: Sequence[str], parameters: dict[str, Any], *, dry: bool = False) -> AgentRequest:
         """The request for one of `prompts`, in whose place each can be put. Raises as `prepare` does.
@@ -135,8 +122,8 @@ class Agent:
         ask = self.prepare("?", parameters, dry=dry)
         if dry or self.config.tape != "auto":
             return ask
-        each = (self._address(structs.replace(ask, prompt=prompt)) for prompt in prompts)
-        return ask if all(map(has_tape, each)) else self._addressed(ask)
+        each = (structs.replace(ask, prompt=prompt) for prompt in prompts)
+        return ask if all(map(self.tapes.has, each)) else self._addressed(ask)
 
     def _addressed(self, question: AgentRequest, *, dry: bool = False) -> AgentRequest:
         """`question` with its place and its key."""
@@ -215,41 +202,16 @@ class Agent:
         journal = journal_folder() if keeps_journal() else None  # settings files are read for it: once for all rows
 
         def begin(ask: AgentRequest, earlier: Earlier = ALONE) -> tuple[AgentResult, Run]:
-            found = self._found_tape(ask, earlier)
+            found = self.tapes.find(ask, earlier)
             if found is None and not ask.base_url:
                 ask = self._addressed(ask)
-            taping = Taping(journal, self._new_tape(ask, earlier)) if found is None else Taping(replays=found)
+            taping = Taping(journal, self.tapes.new(ask, earlier)) if found is None else Taping(replays=found)
             run = Run(self.protocol, ask, policy, self.name, taping, pace=pace)
             result = AgentResult(run, ask.parameters)
             run.start()
             return result, run
 
         return begin
-
-    def _found_tape(self, ask: AgentRequest, earlier: Earlier) -> Recording | None:
-        """The tape that answers `ask`, where one may. Raises `TapeMissing` where one must."""
-        mode = self.config.tape
-        if mode not in {"replay", "auto"}:
-            return None
-        found = find_tape(self._address(ask, earlier), self.name, must=mode == "replay")
-        if found is None and earlier.is_replayed and self.conversations == "server":
-            raise TapeMissing(
-                "The turns before this one were replayed, so the server's conversation cannot go on from them: run its "
-                "first cell with --new and --tape record, and the others after it."
-            )
-        return found
-
-    def _new_tape(self, ask: AgentRequest, earlier: Earlier) -> Path | None:
-        """The file that a tape of `ask` goes to, where one is to be made; no key stands in its name."""
-        if self.config.tape not in {"record", "auto"}:
-            return None
-        return tape_path(self.name, strike_all(ask.prompt, ask.secrets), self._address(ask, earlier))
-
-    def _address(self, ask: AgentRequest, earlier: Earlier = ALONE) -> str:
-        # What a server answered is its own affair; what goes along from here is a part of the question.
-        goes_along = self.conversations == "client"
-        said = [part for one in earlier.said for part in ([one.prompt, one.answer] if goes_along else [one.prompt])]
-        return address_of(self.config.protocol, ask.agent, ask.prompt, ask.parameters, [ask.system or "", *said])
 
     def ask(self, prompt: str, **parameters: Any) -> AgentResult:
         """Ask, and block until the answer is there. Raises what made it fail; Ctrl-C ends the run."""
@@ -366,28 +328,6 @@ class Agent:
             where = self.origins.get("protocol", "Agent(...)")
             place = "" if where == "Agent(...)" else f"agents.{self.name}."
             raise ConfigError(f"{where}: {place}protocol: {error}") from None
-
-
-def _configured(base: AgentConfig, source: Source, given: dict[str, Any]) -> tuple[AgentConfig, dict[str, str]]:
-    """The settings of an agent, and where each that is said came from."""
-    said = settings_said()
-    if base.embedded:
-        said.pop("max_cost", None)  # it costs nothing
-    check_names("Agent(...): ", "", given, SETTABLE)
-    try:
-        plain = {name: msgspec.to_builtins(value) for name, value in given.items()}
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ConfigError(f"Agent(...): these settings cannot be written down: {error}.") from None
-    values = {name: value for name, (value, _) in said.items()}
-    values |= {name: checked_value(f"Agent(...): {name}", name, value) for name, value in plain.items()}
-    origins = dict.fromkeys(source.says, source.where) | {name: where for name, (_, where) in said.items()}
-    origins |= dict.fromkeys(given, "Agent(...)")
-    config = structs.replace(base, **values)
-    try:
-        check_values(config)
-    except ConfigError as error:
-        raise ConfigError(f"{origins.get('max_cost', source.where)}: {error}") from None
-    return config, origins
 
 
 def _guarded(name: str, value: str) -> str | Secret:

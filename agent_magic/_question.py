@@ -20,8 +20,9 @@ from agent_magic.errors import PromptError
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-    from agent_magic._agent import Agent, Earlier
+    from agent_magic._agent import Agent
     from agent_magic._background import Background
+    from agent_magic._request import Earlier
     from agent_magic._result import AgentResult
     from agent_magic._run import Run
     from agent_magic._sessions import Conversation, Place
@@ -109,7 +110,7 @@ class Question:
 
     def _place(self) -> Place:
         """Where in its conversation the turn goes; without one it stands alone."""
-        from agent_magic._agent import ALONE
+        from agent_magic._request import ALONE
         from agent_magic._sessions import Place
 
         return (
@@ -300,8 +301,8 @@ def show_request(agent: Agent, filled: Filled, parameters: dict[str, Any], earli
     """Print the request for a prompt as it would stand on the wire, the key struck out, and what was put into it."""
     import msgspec
 
-    from agent_magic._agent import ALONE
     from agent_magic._keys import Secret, strike_all
+    from agent_magic._request import ALONE
 
     request = agent.request(filled.text, parameters, earlier or ALONE)
     secrets = [value for value in request.headers.values() if isinstance(value, Secret)]

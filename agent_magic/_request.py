@@ -13,7 +13,7 @@ from msgspec import Struct
 from agent_magic._keys import Secret
 from agent_magic.errors import ConfigError
 
-__all__ = ["AgentRequest", "HTTPRequest", "Said", "check_base_url", "host_of", "join_url"]
+__all__ = ["ALONE", "AgentRequest", "Earlier", "HTTPRequest", "Said", "check_base_url", "host_of", "join_url"]
 
 
 class Said(Struct, frozen=True):
@@ -21,6 +21,21 @@ class Said(Struct, frozen=True):
 
     prompt: str
     answer: str
+
+
+class Earlier(Struct, frozen=True):
+    """What was said before in a conversation.
+
+    `session_id` is the server's name for it, `said` the turns as they are known here. `is_replayed`: of some of
+    them the server knows nothing, as a tape has answered.
+    """
+
+    session_id: str | None = None
+    said: Sequence[Said] = ()
+    is_replayed: bool = False
+
+
+ALONE = Earlier()
 
 
 class AgentRequest(Struct, frozen=True):

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
-from agent_magic._agent import Agent, Earlier
+from agent_magic._agent import Agent
 from agent_magic._listing import html_table, text_table
-from agent_magic._request import Said
+from agent_magic._request import Earlier, Said
 from agent_magic._result import AgentResult
 from agent_magic.errors import ConfigError
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from agent_magic._agent import Agent, Earlier
-from agent_magic._request import Said
+from agent_magic._agent import Agent
+from agent_magic._request import Earlier, Said
 from agent_magic._result import AgentResult
 from agent_magic._run import spent
 from agent_magic._tape import read_tape
