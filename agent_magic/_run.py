@@ -379,7 +379,8 @@ class Run:
         finally:  # also when the loop is being shut down, and nothing is waited for
             self.transcript.close(status, error, elapsed)
             if self._replays is None:
-                _SPENT.append(Spent(self.agent, status, self.transcript.usage, elapsed, self.price))
+                figures = structs.replace(self.transcript.usage, raw={})
+                _SPENT.append(Spent(self.agent, status, figures, elapsed, self.price))
             _LIVE.pop(self.id, None)
             self._over.set()
             self._wake()

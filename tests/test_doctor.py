@@ -224,3 +224,20 @@ def test_in_nbclient(tmp_path: Path) -> None:
     (output,) = notebook.cells[1].outputs
     assert "nobody answers: this run is headless" in output.data["text/plain"]
     assert "widgets" not in notebook.metadata
+
+
+def test_a_host_that_may_not_have_the_key_is_not_asked(tmp_path: Path) -> None:
+    """A project's file cannot have the doctor call where trust refuses; and what may be a key is not quoted."""
+    script = answers_with("200 OK")
+    with ScriptedServer(script) as server:
+        (tmp_path / "agent_magic.toml").write_text(
+            f'[agents.beacon]\nprotocol = "runagent"\nbase_url = "{server.url}/beacon"\n'
+            '[agents.odd]\nprotocol = "runagent"\nkey_env = "gsk_aBcDeF0123456789"\n'
+        )
+        report = examine(NO_SHELL)
+        assert script.asked == []
+    found = looked(report)
+    assert found["beacon"][1].startswith("no: ")
+    assert "which your own settings do not name" in found["beacon"][1]
+    assert "gsk_aBcDeF" not in report.text
+    assert "the variable of key_env" in found["odd"][1]
