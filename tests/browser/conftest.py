@@ -139,4 +139,5 @@ def page(
     errors = console_errors(page)
     yield page
     page.close()
+    site.stop_kernels()
     assert [error for error in errors if error not in own] == []
