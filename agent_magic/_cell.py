@@ -104,9 +104,6 @@ class AwaitedCells:
 
     def _leave(self, _result: object) -> None:
         self._depth = max(0, self._depth - 1)
-        if not self._depth and _POLLED:
-            _say_idle(self._shell, _POLLED[-1])
-            _POLLED.clear()
 
     def _clicks(self) -> AbstractAsyncContextManager[Wait] | None:
         """The way to wait for a result: with clicks coming through, where a cell does and the kernel needs help."""
@@ -159,7 +156,7 @@ class Clicks:
             from jupyter_ui_poll import ui_events
 
             self._poll = await self._stack.enter_async_context(ui_events())
-            _POLLED.append(parent_message(self._shell))
+            _say_idle_at_end(self._shell)
         return self
 
     async def __aexit__(self, *error: object) -> None:
@@ -176,18 +173,26 @@ class Clicks:
                 await news.wait()
 
 
-def _say_idle(shell: InteractiveShell, message: dict[str, Any]) -> None:
-    """At a cell's end: have the kernel say once more that the cell of `message`, in which clicks were polled, is over.
+def _say_idle_at_end(shell: InteractiveShell) -> None:
+    """Have the kernel say once more that this cell, in which clicks are polled, is over, when it is.
 
     With a click as the last message, on this cell's button or on another run's, ipykernel 7.1 to 7.3 address the
     cell's last "idle" to the click (seen on 7.3.0, with jupyter-ui-poll 1.1.0), and a front end would show the cell
     as running for ever. So it is said again, to the cell, a moment after the kernel has answered it.
     """
-    kernel = getattr(shell, "kernel", None)
-    if kernel is not None and _ipykernel() >= (7, 0):
+    kernel, message = getattr(shell, "kernel", None), parent_message(shell)
+    if kernel is None or _ipykernel() < (7, 0) or message in _POLLED:
+        return
+
+    def ended(_result: object) -> None:
+        shell.events.unregister("post_run_cell", ended)
+        _POLLED.remove(message)
         with suppress(RuntimeError):  # no loop runs, as where a shell is driven by hand
             loop = asyncio.get_running_loop()
             loop.call_later(SETTLE_SECONDS, kernel._publish_status, "idle", "shell", message)
+
+    _POLLED.append(message)
+    shell.events.register("post_run_cell", ended)
 
 
 def _needs_polling() -> bool:

@@ -81,7 +81,13 @@ def tally() -> pandas.DataFrame | Tally:
     except ImportError:
         return Tally(rows)
     frame = pandas.DataFrame(rows, columns=list(COLUMNS))
-    return frame.astype({"cost": float, **dict.fromkeys(("input_tokens", "output_tokens", "total_tokens"), "Int64")})
+    counted = [name for name in ("input_tokens", "output_tokens", "total_tokens") if _fits(frame[name])]
+    return frame.astype({"cost": float, **dict.fromkeys(counted, "Int64")})
+
+
+def _fits(figures: Iterable[object]) -> bool:
+    """Whether each is a number of 64 bits, or none: a server may tell anything."""
+    return all(not isinstance(figure, int) or abs(figure) < 2**63 for figure in figures)
 
 
 def _sums(runs: Iterable[Spent]) -> dict[str, _Row]:

@@ -177,6 +177,13 @@ class TestUsage:
         assert "plain &lt;b&gt;" in found._repr_html_()
         assert repr(found).splitlines()[0].split() == list(COLUMNS)
 
+    def test_figures_beyond_all_bounds(self) -> None:
+        """A server may tell any number of tokens; the sums are there all the same."""
+        ask("a", agent="boundless", usage={"total_tokens": 10**30})
+        frame = manage("usage", SimpleNamespace(user_ns={}))
+        assert isinstance(frame, pandas.DataFrame)
+        assert 10**30 in list(frame[frame.agent == "boundless"].total_tokens)
+
     def test_words_behind_it(self) -> None:
         """It takes none."""
         with pytest.raises(ConfigError, match="did you mean %agent usage"):

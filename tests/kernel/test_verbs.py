@@ -28,7 +28,7 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
             f'[agents.mine]\nprotocol = "runagent"\nbase_url = "{server.url}"\nkey_env = ""\ntimeout = 30\n'
             "price = { input = 1000000, output = 2000000 }\n"
         )
-        with running_kernel(Path(sys.executable), folder) as kernel:
+        with running_kernel(Path(sys.executable), folder, AGENT_MAGIC_STATE=str(folder / "state")) as kernel:
             assert kernel.run("%load_ext agent_magic").status == "ok"
             yield kernel
 
