@@ -8,25 +8,11 @@ from importlib.metadata import EntryPoint, entry_points
 
 from agent_magic._request import AgentRequest, HTTPRequest, Said, join_url
 from agent_magic.errors import ConfigError
-from agent_magic.protocols._base import (
-    AgentProtocol,
-    Decoder,
-    HTTPFailure,
-    Joiner,
-    Keeper,
-    ending,
-    error_of,
-    integer,
-    key_header,
-    number,
-    objects,
-    read_json,
-    read_object,
-    refuse_fields,
-    text,
-    to_json,
-    turns_of,
-)
+from agent_magic.protocols._asking import key_header, refuse_fields, turns_of
+from agent_magic.protocols._base import AgentProtocol, Decoder, HTTPFailure, Keeper
+from agent_magic.protocols._ends import ending, error_of, usage_of
+from agent_magic.protocols._json import integer, number, object_or_empty, objects, read_json, read_object, text, to_json
+from agent_magic.protocols._pieces import Joiner, Joiners
 from agent_magic.protocols.anthropic import Anthropic
 from agent_magic.protocols.openai import OpenAI
 from agent_magic.protocols.openai_responses import OpenAIResponses
@@ -40,6 +26,7 @@ __all__ = [
     "HTTPFailure",
     "HTTPRequest",
     "Joiner",
+    "Joiners",
     "Keeper",
     "Said",
     "ending",
@@ -49,6 +36,7 @@ __all__ = [
     "join_url",
     "key_header",
     "number",
+    "object_or_empty",
     "objects",
     "protocol_names",
     "read_json",
@@ -57,6 +45,7 @@ __all__ = [
     "text",
     "to_json",
     "turns_of",
+    "usage_of",
 ]
 
 GROUP = "agent_magic.protocols"

@@ -21,28 +21,16 @@ from agent_magic.events import (
     ServerSentEvent,
     Source,
     Started,
-    Text,
     ToolCall,
     ToolResult,
     Unknown,
     Usage,
 )
-from agent_magic.protocols._base import (
-    HTTPFailure,
-    Joiner,
-    Keeper,
-    ending,
-    error_of,
-    integer,
-    key_header,
-    objects,
-    read_json,
-    read_object,
-    refuse_fields,
-    text,
-    to_json,
-    turns_of,
-)
+from agent_magic.protocols._asking import key_header, refuse_fields, turns_of
+from agent_magic.protocols._base import HTTPFailure, Keeper
+from agent_magic.protocols._ends import ending, error_of
+from agent_magic.protocols._json import integer, object_or_empty, objects, read_object, text, to_json
+from agent_magic.protocols._pieces import Joiners
 
 __all__ = ["Anthropic", "AnthropicDecoder"]
 
@@ -92,7 +80,7 @@ class AnthropicDecoder:
     def __init__(self) -> None:
         self._reason: str | None = None
         self._usage: dict[str, Any] = {}
-        self._joiners: dict[tuple[str, int], Joiner] = {}
+        self._joiners = Joiners()
         self._calls: dict[int, tuple[str, str, list[str]]] = {}
 
     def decode(self, sent: ServerSentEvent) -> Iterable[AgentEvent]:
@@ -106,14 +94,11 @@ class AnthropicDecoder:
     def whole(self, body: bytes) -> Iterator[AgentEvent]:
         """A message that was not streamed."""
         sent = ServerSentEvent("", body.decode("utf-8", "replace"))
-        try:
-            reply = read_json(sent.data)
-        except ValueError:
-            reply = None
-        if isinstance(reply, dict) and reply.get("type") == "error":
+        reply = object_or_empty(sent.data)
+        if reply.get("type") == "error":
             yield _failed(reply, sent)
             return
-        if not isinstance(reply, dict) or not isinstance(reply.get("content"), list):
+        if not isinstance(reply.get("content"), list):
             raise ProtocolError("The server sent a JSON reply without content.", sent.data)
         yield from self._started({"message": reply}, sent)
         for index, block in enumerate(objects(reply["content"])):
@@ -127,7 +112,7 @@ class AnthropicDecoder:
 
     def flush(self) -> Iterable[AgentEvent]:
         """Half a character, and tool calls that were not whole."""
-        blocks = sorted({*self._calls, *(index for _, index in self._joiners)})
+        blocks = sorted({*self._calls, *self._joiners.items})
         return [event for index in blocks for event in self._finished(index)]
 
     def resume(self) -> AgentRequest | None:
@@ -174,9 +159,9 @@ class AnthropicDecoder:
         elif kind.endswith("_tool_result"):
             yield from _result(block, sent)
         elif kind == "thinking":
-            yield Reasoning(text=self._joined("thought", index, text(block.get("thinking")) or ""), sent=sent)
+            yield self._joiners.thought(text(block.get("thinking")) or "", index, sent)
         elif kind == "text":
-            yield Text(text=self._joined("text", index, _string(block.get("text"))), item=index, sent=sent)
+            yield self._joiners.text(_string(block.get("text")), index, sent)
             yield from (source for cited in objects(block.get("citations")) for source in _cited(cited, sent))
         else:
             yield Unknown(name=kind, data=sent.data, sent=sent)
@@ -189,9 +174,9 @@ class AnthropicDecoder:
                 said = facts.get("text")
                 if not isinstance(said, str):
                     raise ProtocolError("The server sent a text_delta without text.", sent.data)
-                return [Text(text=self._joined("text", index, said), item=index, sent=sent)]
+                return [self._joiners.text(said, index, sent)]
             case "thinking_delta":
-                return [Reasoning(text=self._joined("thought", index, _string(facts.get("thinking"))), sent=sent)]
+                return [self._joiners.thought(_string(facts.get("thinking")), index, sent)]
             case "signature_delta":  # what proves the thinking to the service; it is kept as it was sent
                 return [Reasoning(text="", sent=sent)]
             case "input_json_delta":
@@ -206,10 +191,7 @@ class AnthropicDecoder:
                 return [Unknown(name=sent.event, data=sent.data, sent=sent)]
 
     def _finished(self, index: int) -> Iterator[AgentEvent]:
-        for kind in ("thought", "text"):
-            joiner = self._joiners.pop((kind, index), None)
-            if joiner is not None and (rest := joiner.flush()):
-                yield Reasoning(text=rest) if kind == "thought" else Text(text=rest, item=index)
+        yield from self._joiners.flush(index)
         if index in self._calls:
             identity, name, pieces = self._calls.pop(index)
             yield ToolCall(id=identity, name=name, arguments="".join(pieces) or "{}")
@@ -231,9 +213,6 @@ class AnthropicDecoder:
         went = None if read[0] is None else sum(figure or 0 for figure in read)
         total = None if went is None or came is None else went + came
         return Usage(input_tokens=went, output_tokens=came, total_tokens=total, raw=dict(self._usage), sent=sent)
-
-    def _joined(self, kind: str, index: int, piece: str) -> str:
-        return self._joiners.setdefault((kind, index), Joiner()).feed(piece)
 
 
 KINDS = frozenset(

@@ -16,31 +16,18 @@ from agent_magic.errors import AgentMagicError, ProtocolError
 from agent_magic.events import (
     AgentEvent,
     Failed,
-    Reasoning,
     ServerSentEvent,
     Source,
     Started,
     Text,
     ToolCall,
     Unknown,
-    Usage,
 )
-from agent_magic.protocols._base import (
-    HTTPFailure,
-    Joiner,
-    Keeper,
-    ending,
-    error_of,
-    integer,
-    key_header,
-    objects,
-    read_json,
-    read_object,
-    refuse_fields,
-    text,
-    to_json,
-    turns_of,
-)
+from agent_magic.protocols._asking import key_header, refuse_fields, turns_of
+from agent_magic.protocols._base import HTTPFailure, Keeper
+from agent_magic.protocols._ends import ending, error_of, usage_of
+from agent_magic.protocols._json import integer, object_or_empty, objects, read_object, text, to_json
+from agent_magic.protocols._pieces import Joiners
 
 __all__ = ["OpenAI", "OpenAIDecoder"]
 
@@ -106,7 +93,7 @@ class OpenAIDecoder:
         # The choices that were seen, and those of which no end has come yet.
         self._items: set[int] = set()
         self._open: set[int] = set()
-        self._joiners: dict[tuple[str, int], Joiner] = {}
+        self._joiners = Joiners()
         self._calls: dict[tuple[int, int], _Call] = {}
 
     def decode(self, sent: ServerSentEvent) -> Iterable[AgentEvent]:
@@ -122,11 +109,8 @@ class OpenAIDecoder:
     def whole(self, body: bytes) -> Iterator[AgentEvent]:
         """A reply that was not streamed: the same, with a `message` in the place of the `delta`."""
         sent = ServerSentEvent("", body.decode("utf-8", "replace"))
-        try:
-            reply = read_json(sent.data)
-        except ValueError:
-            reply = None
-        if not isinstance(reply, dict) or not (reply.get("error") or isinstance(reply.get("choices"), list)):
+        reply = object_or_empty(sent.data)
+        if not (reply.get("error") or isinstance(reply.get("choices"), list)):
             raise ProtocolError("The server sent a JSON reply without choices.", sent.data)
         ended = False
         for event in self._chunk(reply, sent):
@@ -172,7 +156,7 @@ class OpenAIDecoder:
                 yield Source(url=url, sent=sent)
         if isinstance(usage := chunk.get("usage"), dict):
             known = True
-            yield _usage(usage, sent)
+            yield usage_of(usage, sent)
         if not known and chunk.get("choices") != []:
             yield Unknown(name=sent.event, data=sent.data, sent=sent)
 
@@ -185,7 +169,7 @@ class OpenAIDecoder:
         if isinstance(delta, dict):
             yield from self._delta(delta, item, sent)
         elif said := text(choice.get("text")):  # of the older Completions
-            yield Text(text=self._joined("text", item, said), item=item, sent=sent)
+            yield self._joiners.text(said, item, sent)
         if reason := text(choice.get("finish_reason")):
             self._reason = reason
             self._open.discard(item)
@@ -198,12 +182,10 @@ class OpenAIDecoder:
     def _delta(self, delta: Mapping[str, Any], item: int, sent: ServerSentEvent) -> Iterator[AgentEvent]:
         thought = delta.get("reasoning_content") or delta.get("reasoning")
         if isinstance(thought, str) and thought:
-            yield Reasoning(text=self._joined("thought", item, thought), sent=sent)
+            yield self._joiners.thought(thought, item, sent)
         for kind, piece in _pieces(delta):
-            if kind == "thinking":
-                yield Reasoning(text=self._joined("thought", item, piece), sent=sent)
-            else:
-                yield Text(text=self._joined("text", item, piece), item=item, sent=sent)
+            told = self._joiners.thought if kind == "thinking" else self._joiners.text
+            yield told(piece, item, sent)
         for place, call in enumerate(objects(delta.get("tool_calls"))):
             yield from self._call(call, item, place, sent)
         for note in objects(delta.get("annotations")):
@@ -230,15 +212,9 @@ class OpenAIDecoder:
             call.name = name
         call.arguments.append(text(function.get("arguments")) or "")
 
-    def _joined(self, kind: str, item: int, piece: str) -> str:
-        return self._joiners.setdefault((kind, item), Joiner()).feed(piece)
-
     def _rest(self, item: int | None = None) -> list[AgentEvent]:
         """What an item, or each, has left: halves of characters, the tool calls as they are now."""
-        left: list[AgentEvent] = []
-        for (kind, place), joiner in self._joiners.items():
-            if item in {None, place} and (rest := joiner.flush()):
-                left.append(Reasoning(text=rest) if kind == "thought" else Text(text=rest, item=place))
+        left = self._joiners.flush(item)
         for key in [key for key in self._calls if item in {None, key[0]}]:
             call = self._calls.pop(key)
             left.append(ToolCall(id=call.id, name=call.name, arguments="".join(call.arguments)))
@@ -261,16 +237,6 @@ def _pieces(delta: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             inner = part.get("text", part.get("thinking"))
             words = "".join(filter(None, (text(one.get("text")) for one in objects(inner))))
             yield text(part.get("type")) or "text", inner if isinstance(inner, str) else words
-
-
-def _usage(usage: dict[str, Any], sent: ServerSentEvent) -> Usage:
-    return Usage(
-        input_tokens=integer(usage.get("prompt_tokens")),
-        output_tokens=integer(usage.get("completion_tokens")),
-        total_tokens=integer(usage.get("total_tokens")),
-        raw=usage,
-        sent=sent,
-    )
 
 
 def _failed(error: object, sent: ServerSentEvent) -> Failed:

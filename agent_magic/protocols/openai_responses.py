@@ -24,23 +24,12 @@ from agent_magic.events import (
     Text,
     ToolCall,
     Unknown,
-    Usage,
 )
-from agent_magic.protocols._base import (
-    HTTPFailure,
-    Joiner,
-    Keeper,
-    ending,
-    error_of,
-    integer,
-    key_header,
-    objects,
-    read_json,
-    read_object,
-    refuse_fields,
-    text,
-    turns_of,
-)
+from agent_magic.protocols._asking import key_header, refuse_fields, turns_of
+from agent_magic.protocols._base import HTTPFailure, Keeper
+from agent_magic.protocols._ends import ending, error_of, usage_of
+from agent_magic.protocols._json import integer, object_or_empty, objects, read_object, text
+from agent_magic.protocols._pieces import Joiners
 
 __all__ = ["OpenAIResponses", "OpenAIResponsesDecoder"]
 
@@ -90,7 +79,7 @@ class OpenAIResponsesDecoder:
     """One run's stream of output items."""
 
     def __init__(self) -> None:
-        self._joiners: dict[tuple[str, int], Joiner] = {}
+        self._joiners = Joiners()
         # The output items of which a piece has come: their whole text, told once more at their end, is no news.
         self._told: set[int] = set()
 
@@ -104,11 +93,8 @@ class OpenAIResponsesDecoder:
     def whole(self, body: bytes) -> Iterator[AgentEvent]:
         """A response that was not streamed."""
         sent = ServerSentEvent("", body.decode("utf-8", "replace"))
-        try:
-            reply = read_json(sent.data)
-        except ValueError:
-            reply = None
-        if not isinstance(reply, dict) or not (reply.get("error") or isinstance(reply.get("output"), list)):
+        reply = object_or_empty(sent.data)
+        if not (reply.get("error") or isinstance(reply.get("output"), list)):
             raise ProtocolError("The server sent a JSON reply without output.", sent.data)
         yield Started(run_id=text(reply.get("id")), sent=sent)
         for place, item in enumerate(objects(reply.get("output"))):
@@ -121,11 +107,7 @@ class OpenAIResponsesDecoder:
 
     def flush(self) -> Iterable[AgentEvent]:
         """Halves of characters."""
-        left: list[AgentEvent] = []
-        for (kind, item), joiner in self._joiners.items():
-            if rest := joiner.flush():
-                left.append(Reasoning(text=rest) if kind == "thought" else Text(text=rest, item=item))
-        return left
+        return self._joiners.flush()
 
     def resume(self) -> AgentRequest | None:
         """None: a second request would be a second answer."""
@@ -136,12 +118,12 @@ class OpenAIResponsesDecoder:
         match kind:
             case "response.output_text.delta" | "response.refusal.delta":
                 self._told.add(item)
-                return [Text(text=self._joined("text", item, _delta(data, sent)), item=item, sent=sent)]
+                return [self._joiners.text(_delta(data, sent), item, sent)]
             case "response.reasoning_text.delta" | "response.reasoning_summary_text.delta" | "response.reasoning.delta":
-                return [Reasoning(text=self._joined("thought", item, _delta(data, sent)), sent=sent)]
+                return [self._joiners.thought(_delta(data, sent), item, sent)]
             case "response.output_text.done" if item not in self._told and isinstance(data.get("text"), str):
                 self._told.add(item)
-                return [Text(text=self._joined("text", item, data["text"]), item=item, sent=sent)]
+                return [self._joiners.text(data["text"], item, sent)]
             case "response.output_text.annotation.added":
                 note = data.get("annotation")
                 return list(_cited([note], sent)) or [Unknown(name=kind, data=sent.data, sent=sent)]
@@ -175,16 +157,13 @@ class OpenAIResponsesDecoder:
         found = data.get("response")
         response: Mapping[str, Any] = found if isinstance(found, dict) else {}
         if isinstance(usage := response.get("usage"), dict):
-            yield _usage(usage, sent)
+            yield usage_of(usage, sent)
         if kind == "response.failed" or response.get("error"):
             yield _failed(response, sent)
             return
         details = response.get("incomplete_details")
         reason = text(details.get("reason")) if isinstance(details, dict) else None
         yield from ending(reason or ("incomplete" if kind == "response.incomplete" else None), sent)
-
-    def _joined(self, kind: str, item: int, piece: str) -> str:
-        return self._joiners.setdefault((kind, item), Joiner()).feed(piece)
 
 
 # Events of the documents that say nothing new.
@@ -222,16 +201,6 @@ def _cited(notes: Iterable[object], sent: ServerSentEvent) -> Iterator[Source]:
     for note in notes:
         if isinstance(note, dict) and (url := text(note.get("url"))):
             yield Source(url=url, title=text(note.get("title")) or "", sent=sent)
-
-
-def _usage(usage: dict[str, Any], sent: ServerSentEvent) -> Usage:
-    return Usage(
-        input_tokens=integer(usage.get("input_tokens")),
-        output_tokens=integer(usage.get("output_tokens")),
-        total_tokens=integer(usage.get("total_tokens")),
-        raw=usage,
-        sent=sent,
-    )
 
 
 def _failed(data: Mapping[str, Any], sent: ServerSentEvent) -> Failed:

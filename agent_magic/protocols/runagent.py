@@ -30,22 +30,12 @@ from agent_magic.events import (
     Started,
     Text,
     Unknown,
-    Usage,
 )
-from agent_magic.protocols._base import (
-    HTTPFailure,
-    Joiner,
-    Keeper,
-    error_of,
-    integer,
-    key_header,
-    number,
-    read_json,
-    read_object,
-    refuse_fields,
-    text,
-    to_json,
-)
+from agent_magic.protocols._asking import key_header, refuse_fields
+from agent_magic.protocols._base import HTTPFailure, Keeper
+from agent_magic.protocols._ends import error_of, usage_of
+from agent_magic.protocols._json import integer, number, object_or_empty, read_object, text, to_json
+from agent_magic.protocols._pieces import Joiner
 
 __all__ = ["RunAgent", "RunAgentDecoder"]
 
@@ -126,7 +116,7 @@ class RunAgentDecoder:
         """The reply of ``/invoke``, in both of the shapes that are documented."""
         said = body.decode("utf-8", "replace")
         sent = ServerSentEvent("", said)
-        reply = _object_or_empty(said)
+        reply = object_or_empty(said)
         inner = reply.get("data")
         result = reply if "result" in reply or not isinstance(inner, dict) else inner
         answer = result.get("result")
@@ -167,7 +157,7 @@ class RunAgentDecoder:
         )
 
     def _start(self, sent: ServerSentEvent) -> Iterable[AgentEvent]:
-        session_id = text(_object_or_empty(sent.data).get("session_id"))
+        session_id = text(object_or_empty(sent.data).get("session_id"))
         if session_id:
             self._session_id = session_id
         return [Started(session_id=session_id, sent=sent)]
@@ -233,32 +223,18 @@ class RunAgentDecoder:
             yield Notice(message=said, sent=sent)
 
     def _done(self, sent: ServerSentEvent) -> Iterable[AgentEvent]:
-        return [*self.flush(), *self._early(sent), *_ending(_object_or_empty(sent.data), sent)]
-
-
-def _object_or_empty(data: str) -> dict[str, Any]:
-    try:
-        value = read_json(data)
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
+        return [*self.flush(), *self._early(sent), *_ending(object_or_empty(sent.data), sent)]
 
 
 def _ending(figures: dict[str, Any], sent: ServerSentEvent) -> Iterator[AgentEvent]:
     usage = figures.get("usage")
     if isinstance(usage, dict):
-        yield Usage(
-            input_tokens=integer(usage.get("input_tokens", usage.get("prompt_tokens"))),
-            output_tokens=integer(usage.get("output_tokens", usage.get("completion_tokens"))),
-            total_tokens=integer(usage.get("total_tokens")),
-            raw=usage,
-            sent=sent,
-        )
+        yield usage_of(usage, sent)
     yield Done(execution_time=number(figures.get("execution_time")), sent=sent)
 
 
 def _failed(sent: ServerSentEvent) -> Failed:
-    data = _object_or_empty(sent.data)
+    data = object_or_empty(sent.data)
     code = text(data.get("code"))
     retry_after = number(data.get("retry_after"))
     return Failed(

@@ -26,20 +26,11 @@ from agent_magic.events import (
     Text,
     Unknown,
 )
-from agent_magic.protocols._base import (
-    HTTPFailure,
-    Joiner,
-    Keeper,
-    error_of,
-    integer,
-    key_header,
-    objects,
-    read_json,
-    read_object,
-    refuse_fields,
-    text,
-    to_json,
-)
+from agent_magic.protocols._asking import key_header, refuse_fields
+from agent_magic.protocols._base import HTTPFailure, Keeper
+from agent_magic.protocols._ends import error_of
+from agent_magic.protocols._json import integer, objects, read_json, read_object, text, to_json
+from agent_magic.protocols._pieces import Joiners
 
 __all__ = ["You", "YouDecoder"]
 
@@ -79,7 +70,7 @@ class YouDecoder:
     """One run's You.com stream."""
 
     def __init__(self) -> None:
-        self._joiners: dict[int, Joiner] = {}
+        self._joiners = Joiners()
 
     def decode(self, sent: ServerSentEvent) -> Iterable[AgentEvent]:
         """What one event says."""
@@ -125,8 +116,7 @@ class YouDecoder:
 
     def flush(self) -> Iterable[AgentEvent]:
         """Half a character that an item ended in."""
-        left = [(item, joiner.flush()) for item, joiner in self._joiners.items()]
-        return [Text(text=rest, item=item) for item, rest in left if rest]
+        return self._joiners.flush()
 
     def resume(self) -> AgentRequest | None:
         """None: no documented way leads back into a run."""
@@ -143,10 +133,7 @@ class YouDecoder:
         item = integer(response.get("output_index", 0))
         if item is None:
             raise ProtocolError("The server sent a delta whose output_index is no whole number from 0 up.", sent.data)
-        joiner = self._joiners.get(item)
-        if joiner is None:
-            joiner = self._joiners[item] = Joiner()
-        return [Text(text=joiner.feed(delta), item=item, sent=sent)]
+        return [self._joiners.text(delta, item, sent)]
 
 
 def _response(sent: ServerSentEvent) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from agent_magic._transcript import Transcript
 from agent_magic.errors import AgentMagicError, ConfigError, PromptError, ProtocolError
 from agent_magic.events import ServerSentEvent
 from agent_magic.protocols import AgentProtocol
-from agent_magic.protocols._base import well_formed
+from agent_magic.protocols._json import well_formed
 from agent_magic.protocols.runagent import RunAgent
 from agent_magic.protocols.you import You
 from agent_magic.views._markdown import inert
