@@ -24,7 +24,7 @@ from IPython.core.displaypub import CapturingDisplayPublisher
 from IPython.core.interactiveshell import ExecutionInfo, InteractiveShell
 
 from agent_magic._slips import uncommented
-from agent_magic._waiting import Wait, set_way
+from agent_magic._waiting import Wait, set_way, wait_plainly
 
 __all__ = [
     "AwaitedCells",
@@ -149,7 +149,6 @@ class Clicks:
         self._shell = shell
         self._stack = AsyncExitStack()
         self._poll: Callable[[int], Awaitable[None]] | None = None
-        self._message = parent_message(shell)
 
     async def __aenter__(self) -> Self:
         if _needs_polling():
@@ -167,10 +166,7 @@ class Clicks:
         if self._poll is not None:
             await self._poll(10)
             seconds = min(seconds, 0.03)
-        # Not asyncio.wait_for: up to Python 3.11 it loses a cancellation that comes together with the news.
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await news.wait()
+        await wait_plainly(news, seconds)
 
 
 def _say_idle_at_end(shell: InteractiveShell) -> None:

@@ -23,7 +23,7 @@ from agent_magic._options import known_options
 from agent_magic._slips import uncommented
 from agent_magic._verbs import VERBS
 
-__all__ = ["Completion", "Offer", "offers", "session_names"]
+__all__ = ["Completion", "Offer", "offers"]
 
 CELL = re.compile(r"\s*%%agent(?=[ \t]|$)")
 LINE = re.compile(r"\s*(?:[\w.,\s]+=\s*)?%agent[ \t]+(.*)", re.DOTALL)
@@ -149,6 +149,8 @@ def _values(action: Action, words: Sequence[str], names: Mapping[str, Any]) -> I
         return [(str(choice), "choice") for choice in action.choices]
     match action.dest:
         case "session":
+            from agent_magic._sessions import session_names
+
             return [(name, "session") for name in session_names()]
         case "param":
             actions = {name: each for each in known_options() for name in each.option_strings}
@@ -157,13 +159,6 @@ def _values(action: Action, words: Sequence[str], names: Mapping[str, Any]) -> I
             return [(name, "result") for name, value in names.items() if type(value).__name__ == "AgentResult"]
         case _:
             return []
-
-
-def session_names() -> list[str]:
-    """The conversations of this kernel, by name."""
-    from agent_magic._sessions import session_names as known
-
-    return known()
 
 
 def _agents() -> list[tuple[str, str]]:

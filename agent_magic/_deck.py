@@ -13,6 +13,7 @@ from typing import assert_never
 import msgspec
 
 from agent_magic import events
+from agent_magic._config import EMBEDDED
 from agent_magic._echo import guarded
 from agent_magic._key_sources import held_key
 from agent_magic._keys import Secret
@@ -41,7 +42,6 @@ from agent_magic.protocols import AgentProtocol, Decoder, HTTPFailure, get_proto
 
 __all__ = ["Call", "Clock", "Player", "Taped", "entry_of", "replay"]
 
-EMBEDDED = ("demo", "demo-you")
 # Of a refusal's body, what a person may want to see later.
 REFUSAL_BODY_BYTES = 2000
 

@@ -15,7 +15,7 @@ from agent_magic._deck import replay
 from agent_magic._journal import is_live, journal_folder, run_of, tapes
 from agent_magic._key_sources import find_key
 from agent_magic._keys import Secret
-from agent_magic._listing import html_table, text_table
+from agent_magic._listing import html_table, one_line, text_table
 from agent_magic._request import host_of
 from agent_magic._result import AgentResult
 from agent_magic._run import Run, live_runs
@@ -113,9 +113,7 @@ class Past:
         """What stands under `COLUMNS`."""
         began = self.header.started.astimezone()
         seconds = "" if self.outcome is None else f"{self.outcome.at:.1f}"
-        prompt = " ".join(self.header.question.prompt.split())
-        if len(prompt) > PROMPT_LENGTH:
-            prompt = f"{prompt[: PROMPT_LENGTH - 1]}…"
+        prompt = one_line(self.header.question.prompt, PROMPT_LENGTH)
         return (f"{began:%Y-%m-%d %H:%M:%S}", self.header.run, self.header.agent, self.status, seconds, prompt)
 
 

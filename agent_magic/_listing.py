@@ -7,9 +7,15 @@ from html import escape
 
 from agent_magic.errors import visible
 
-__all__ = ["html_table", "text_table"]
+__all__ = ["html_table", "one_line", "text_table"]
 
 LEFT = "text-align: left"
+
+
+def one_line(text: str, most: int) -> str:
+    """`text` on one line, of at most so many characters."""
+    said = " ".join(text.split())
+    return said if len(said) <= most else f"{said[: most - 1]}…"
 
 
 def text_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

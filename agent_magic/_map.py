@@ -11,13 +11,14 @@ import asyncio
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from agent_magic._batch import Asker, Batch, LocalBatch
 from agent_magic._column import Column
 from agent_magic._result import AgentResult
 from agent_magic._results import Results
+from agent_magic._waiting import Wait, wait_plainly
 from agent_magic.errors import ConfigError
 from agent_magic.views._rows import RowsCaption
 
@@ -178,15 +179,12 @@ class _Asked:
         return [rows[place] for place in range(len(self.column.prompts))]
 
 
-Wait = Callable[[asyncio.Event, float], Any]
-
-
 @asynccontextmanager
 async def _waiting(*, in_cell: bool) -> AsyncIterator[Wait]:
     """How to wait for news: in a cell, with a front end's clicks coming through."""
     shell = _kernel_shell() if in_cell else None
     if shell is None:
-        yield _wait
+        yield wait_plainly
         return
     from agent_magic._cell import Clicks
 
@@ -201,13 +199,6 @@ def _task() -> object:
         return asyncio.current_task()
     except RuntimeError:  # no loop runs
         return None
-
-
-async def _wait(news: asyncio.Event, seconds: float) -> None:
-    # Not asyncio.wait_for: up to Python 3.11 it loses a cancellation that comes together with the news.
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await news.wait()
 
 
 def _kernel_shell() -> Any:

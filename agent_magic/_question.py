@@ -10,8 +10,7 @@ import asyncio
 import sys
 from collections.abc import Awaitable
 from contextlib import aclosing
-from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agent_magic._cell import Clicks, abort_queue, cell_id, is_watched, parent_message, short_interrupt
 from agent_magic._options import Options
@@ -33,6 +32,22 @@ if TYPE_CHECKING:
 __all__ = ["Question", "show_request"]
 
 
+class _Needed(NamedTuple):
+    """A result that a cell has to wait for, as people name it: `is_put_in` its prompt, or a turn before its own."""
+
+    name: str
+    result: AgentResult
+    is_put_in: bool
+
+    def check(self) -> None:
+        """Raise `PromptError` where what goes into the prompt came to nothing: half an answer is none to build on."""
+        if self.is_put_in and self.result.status == "failed":
+            raise PromptError(
+                f"{self.name}, which this prompt uses, failed, and nothing was sent. Run its cell again; to go on with "
+                f"what had arrived of it, run this one again. It had said: {self.result.error}"
+            )
+
+
 class Question:
     """One ``%%agent`` cell on its way from text to result."""
 
@@ -51,8 +66,8 @@ class Question:
         """Ask, paint and wait; awaited, this returns at once with what is to be awaited."""
         if awaited:
             return self._await()
-        for name, result in self._needed():
-            self._wait_for(name, result)
+        for needed in self._needed():
+            self._wait_for(needed)
         asked = self._begin(awaited=False)
         if asked is not None:
             self._block(*asked)
@@ -64,14 +79,19 @@ class Question:
         options = self._options
         return None if options.session is None else conversation(options.session, new=options.new)
 
-    def _needed(self) -> list[tuple[str, AgentResult]]:
+    def _needed(self) -> list[_Needed]:
         """The results that are still growing, and that this prompt or its conversation needs."""
         from agent_magic._template import names_in
 
         names = set() if self._options.raw else names_in(self._text)
-        found = [(name, one) for name in sorted(names) for one in _growing(self._shell.user_ns.get(name))]
+        found = [
+            _Needed(name, one, is_put_in=True)
+            for name in sorted(names)
+            for one in _growing(self._shell.user_ns.get(name))
+        ]
         if self._conversation is not None:
-            found += [(f"session {self._conversation.name}", one) for one in self._conversation.running(self._cell)]
+            name = f"session {self._conversation.name}"
+            found += [_Needed(name, one, is_put_in=False) for one in self._conversation.running(self._cell)]
         return found
 
     def _begin(self, *, awaited: bool) -> tuple[Run, View] | None:
@@ -81,17 +101,16 @@ class Question:
 
         options, agent = self._options, self._agent
         filled = self._fill(agent.config.max_value)
-        earlier = self._place().earlier
+        place = self._place()
         if options.dry_run:
-            show_request(agent, filled, options.parameters, earlier)
+            show_request(agent, filled, options.parameters, place.earlier)
             return None
-        ask = agent.prepare(filled.text, options.parameters, earlier)
+        ask = agent.prepare(filled.text, options.parameters, place.earlier)
         # Nothing is wrong with the question, so it takes the place of what this cell asked before.
         if self._background.stop_former(self._cell):
-            earlier = self._place().earlier
-            ask = agent.prepare(filled.text, options.parameters, earlier)
-        place = self._place()
-        result, run = agent.asking()(ask, earlier)
+            place = self._place()
+            ask = agent.prepare(filled.text, options.parameters, place.earlier)
+        result, run = agent.asking()(ask, place.earlier)
         for name in filter(None, ("_agent", options.out)):
             self._shell.user_ns[name] = result
         notes: list[str] = []
@@ -156,7 +175,7 @@ class Question:
             return Ending(run, caption, quiet=quiet)
         images = self._agent.config.images
         if not is_watched(self._shell):
-            from agent_magic.views._beside import Ending, Placeholder
+            from agent_magic.views._beside import Placeholder
 
             return None if quiet else Placeholder(run, caption, images=images)
         from agent_magic.views._place import There
@@ -172,8 +191,8 @@ class Question:
 
     async def _await(self) -> None:
         """Wait for what is needed, ask, paint and wait, in a cell that awaits. An interrupt is a cancellation here."""
-        for name, result in self._needed():
-            await self._wait_for_awaiting(name, result)
+        for needed in self._needed():
+            await self._wait_for_awaiting(needed)
         asked = self._begin(awaited=True)
         if asked is None:
             return
@@ -197,45 +216,42 @@ class Question:
 
     def _block(self, run: Run, view: View) -> None:
         """Paint and wait in a cell that blocks. An interrupt arrives here as a KeyboardInterrupt."""
-        news = Event()
-        forget = run.listen(news.set)
+        from agent_magic.views._base import watch
+
         interrupted = False
         try:
             view.open()
-            while not run.is_over:
-                news.clear()
-                news.wait(view.show())
+            watch(run, view)
         except KeyboardInterrupt:
             interrupted = True
         finally:
-            forget()
             self._end(run, view)
         self._raise(run, interrupted=interrupted)
 
-    def _wait_for(self, name: str, result: AgentResult) -> None:
+    def _wait_for(self, needed: _Needed) -> None:
         """Wait for another cell's run, which an interrupt leaves alone."""
-        self._say_waiting(name, result)
+        self._say_waiting(needed)
         try:
-            result.wait()
+            needed.result.wait()
         except KeyboardInterrupt:
             abort_queue(self._shell)
             raise short_interrupt() from None
-        _check_whole(name, result)
+        needed.check()
 
-    async def _wait_for_awaiting(self, name: str, result: AgentResult) -> None:
-        self._say_waiting(name, result)
+    async def _wait_for_awaiting(self, needed: _Needed) -> None:
+        self._say_waiting(needed)
         try:
-            async with Clicks(self._shell) as clicks, aclosing(result.changes()) as changes:
+            async with Clicks(self._shell) as clicks, aclosing(needed.result.changes()) as changes:
                 async for news in changes:
                     await clicks.wait(news, 1.0)
         except (asyncio.CancelledError, KeyboardInterrupt):
             abort_queue(self._shell)
             raise short_interrupt() from None
-        _check_whole(name, result)
+        needed.check()
 
-    def _say_waiting(self, name: str, result: AgentResult) -> None:
+    def _say_waiting(self, needed: _Needed) -> None:
         """Say what the cell waits for; in a notebook that is watched the answer takes its place."""
-        said = f"waiting for {name}, which {result.agent} is still writing"
+        said = f"waiting for {needed.name}, which {needed.result.agent} is still writing"
         if self._options.quiet:
             return
         if self._has_page() and is_watched(self._shell):
@@ -260,15 +276,6 @@ class Question:
         if run.transcript.status == "failed" and error is not None:
             abort_queue(self._shell)
             raise error
-
-
-def _check_whole(name: str, result: AgentResult) -> None:
-    """Raise `PromptError` where what a prompt has waited for came to nothing: half an answer is none to build on."""
-    if result.status == "failed" and not name.startswith("session "):
-        raise PromptError(
-            f"{name}, which this prompt uses, failed, and nothing was sent. Run its cell again; to go on with what had "
-            f"arrived of it, run this one again. It had said: {result.error}"
-        )
 
 
 def _growing(value: object) -> list[AgentResult]:

@@ -9,6 +9,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any, Protocol, overload
 
 from agent_magic._column import Column
+from agent_magic._listing import html_table, one_line
 from agent_magic._result import AgentResult
 from agent_magic.errors import ConfigError
 
@@ -20,6 +21,7 @@ __all__ = ["Again", "Results"]
 
 SHOWN_ROWS = 20
 SHOWN_CHARACTERS = 120
+COLUMNS = ("", "prompt", "status", "text or error")
 
 
 class Again(Protocol):
@@ -125,15 +127,13 @@ class Results(Sequence[AgentResult]):
         return f"<Results {self._summary()}>"
 
     def _repr_html_(self) -> str:
-        cells = [("", "prompt", "status", "text or error")]
-        cells += [
+        rows = (
             (str(place), _short(result.prompt), result.status, _short(str(result.error or result.text)))
             for place, result in enumerate(self._rows[:SHOWN_ROWS])
-        ]
-        rows = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in cells)
+        )
         more = len(self) - SHOWN_ROWS
         rest = f"<p>and {more:,} more; to_frame() has them all</p>" if more > 0 else ""
-        return f"<p>{escape(self._summary())}</p><table>{rows}</table>{rest}"
+        return f"<p>{escape(self._summary())}</p>{html_table(COLUMNS, rows)}{rest}"
 
 
 _TEXTS = ("prompt", "text", "status", "error", "session_id", "run_id")
@@ -150,9 +150,4 @@ def _polars_types() -> dict[str, Any]:
 
 
 def _short(text: str) -> str:
-    text = " ".join(text[: 2 * SHOWN_CHARACTERS].split())
-    return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 1]}…"
-
-
-def _cell(text: str) -> str:
-    return f"<td style='text-align: left'>{escape(text)}</td>"
+    return one_line(text[: 2 * SHOWN_CHARACTERS], SHOWN_CHARACTERS)  # of a long answer, the beginning is enough to read

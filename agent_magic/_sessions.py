@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from msgspec import Struct
 
 from agent_magic._agent import Agent
-from agent_magic._listing import html_table, text_table
+from agent_magic._listing import html_table, one_line, text_table
 from agent_magic._request import Earlier, Said
 from agent_magic._result import AgentResult
 from agent_magic.errors import ConfigError
@@ -106,9 +106,7 @@ class Conversation:
     def row(self) -> tuple[str, ...]:
         """What stands under `COLUMNS`."""
         stale = sum(turn.is_stale for turn in self.turns)
-        prompt = " ".join(self.turns[-1].result.prompt.split()) if self.turns else ""
-        if len(prompt) > PROMPT_LENGTH:
-            prompt = f"{prompt[: PROMPT_LENGTH - 1]}…"
+        prompt = one_line(self.turns[-1].result.prompt, PROMPT_LENGTH) if self.turns else ""
         keeper = {"server": "the server", "client": "this kernel"}.get(self.keeper, "")
         return (self.name, self.agent, str(len(self.turns)), str(stale or ""), keeper, prompt)
 

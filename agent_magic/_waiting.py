@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 
-__all__ = ["Wait", "set_way", "waiting"]
+__all__ = ["Wait", "set_way", "wait_plainly", "waiting"]
 
 # Waits for the event, at most so many seconds.
 Wait = Callable[[asyncio.Event, float], Awaitable[None]]
@@ -28,11 +28,15 @@ async def waiting() -> AsyncIterator[Wait]:
     """The way to wait here, as a context manager: what it gives is awaited with an event and with seconds."""
     found = _WAYS[0]() if _WAYS else None
     if found is None:
-        yield _plainly
+        yield wait_plainly
     else:
         async with found as wait:
             yield wait
 
 
-async def _plainly(news: asyncio.Event, _seconds: float) -> None:
-    await news.wait()
+async def wait_plainly(news: asyncio.Event, seconds: float) -> None:
+    """Wait for `news`, at most `seconds`."""
+    # Not asyncio.wait_for: up to Python 3.11 it loses a cancellation that comes together with the news.
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await news.wait()

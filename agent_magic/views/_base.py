@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from threading import Event
 from typing import Protocol
 
 from agent_magic._run import Run
@@ -11,7 +12,7 @@ from agent_magic.errors import visible
 from agent_magic.events import Source
 from agent_magic.views._sources import unique_sources
 
-__all__ = ["Caption", "View", "counted", "visible"]
+__all__ = ["AtTheEnd", "Caption", "View", "counted", "visible", "watch"]
 
 
 class View(Protocol):
@@ -25,6 +26,29 @@ class View(Protocol):
 
     def close(self) -> None:
         """Leave the final state: the answer and one line."""
+
+
+class AtTheEnd:
+    """What shows nothing while the answer runs."""
+
+    def open(self) -> None:
+        """Nothing is shown before the end."""
+
+    def show(self) -> float:
+        """Nothing is shown before the end."""
+        return 1.0
+
+
+def watch(run: Run, view: View) -> None:
+    """Bring `view` up to date until `run` has ended; blocks."""
+    news = Event()
+    forget = run.listen(news.set)
+    try:
+        while not run.is_over:
+            news.clear()
+            news.wait(view.show())
+    finally:
+        forget()
 
 
 class Caption:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sys
 from contextvars import copy_context
-from threading import Event, Thread
+from threading import Thread
 from uuid import uuid4
 
 from agent_magic._run import Run
 from agent_magic.views import _html
-from agent_magic.views._base import Caption, View, visible
-from agent_magic.views._markdown import inert
-from agent_magic.views._place import Here
+from agent_magic.views._base import Caption, View, visible, watch
+from agent_magic.views._place import Here, answer
 
 __all__ = ["Ending", "Placeholder", "paint_beside"]
 
@@ -20,14 +19,9 @@ def paint_beside(run: Run, view: View) -> None:
     """Have a thread paint `view` until `run` has ended; it ends with the process."""
 
     def paint() -> None:
-        news = Event()
-        forget = run.listen(news.set)
         try:
-            while not run.is_over:
-                news.clear()
-                news.wait(view.show())
+            watch(run, view)
         finally:
-            forget()
             view.close()
 
     # ipykernel 7.0 finds the message that it answers in a context variable, which a new thread does not have.
@@ -80,7 +74,6 @@ class Placeholder:
         """Update both where the run has ended; whether it has."""
         if self._run.is_over:
             transcript, caption = self._run.transcript, self._caption
-            text = transcript.text
-            self._place.update({"text/markdown": inert(text, images=self._images), "text/plain": text}, self._answer)
+            self._place.update(answer(transcript.text, images=self._images), self._answer)
             self._place.update(_html.ending(transcript.status, caption), self._line)
         return self._run.is_over

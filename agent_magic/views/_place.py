@@ -6,9 +6,16 @@ from typing import Any, Protocol
 
 from IPython.display import clear_output, display, update_display
 
-__all__ = ["Here", "Place", "There"]
+from agent_magic.views._markdown import inert
+
+__all__ = ["Here", "Place", "There", "answer"]
 
 Bundle = dict[str, Any]
+
+
+def answer(text: str, *, images: bool) -> Bundle:
+    """An answer as a front end shows it, made inert, and as it came."""
+    return {"text/markdown": inert(text, images=images), "text/plain": text}
 
 
 class Place(Protocol):

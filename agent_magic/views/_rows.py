@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from agent_magic._listing import one_line
 from agent_magic._tally import Tally
 
 __all__ = ["RowsCaption"]
@@ -56,7 +57,7 @@ class RowsCaption:
         outcome = f"{stopped}, {done}" if stopped else done
         parts = [self.agent, outcome, *_counts(tally), *_usage(tally), _duration(tally.elapsed)]
         if tally.reason:
-            parts.append(f"such as: {_short(tally.reason)}")
+            parts.append(f"such as: {one_line(tally.reason, REASON_CHARACTERS)}")
         return parts
 
 
@@ -84,8 +85,3 @@ def _duration(seconds: float) -> str:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def _short(said: str) -> str:
-    said = " ".join(said.split())
-    return said if len(said) <= REASON_CHARACTERS else f"{said[: REASON_CHARACTERS - 1]}…"

@@ -15,9 +15,9 @@ from uuid import uuid4
 from agent_magic._run import Run
 from agent_magic.views import _html
 from agent_magic.views._bar import Bar
-from agent_magic.views._base import Caption
+from agent_magic.views._base import AtTheEnd, Caption
 from agent_magic.views._markdown import inert
-from agent_magic.views._place import Here, Place
+from agent_magic.views._place import Here, Place, answer
 from agent_magic.views._segments import COUNT, Budget, Segments
 
 __all__ = ["FailureView", "HeadlessView", "NotebookView"]
@@ -32,7 +32,7 @@ def show_note(said: str) -> None:
     HERE.show({"text/html": _html.words([said]), "text/plain": said})
 
 
-class HeadlessView:
+class HeadlessView(AtTheEnd):
     """For a request whose outputs nobody watches: nothing while the answer runs, the two outputs at its end."""
 
     def __init__(self, run: Run, caption: Caption, place: Place = HERE, *, images: bool) -> None:
@@ -41,18 +41,11 @@ class HeadlessView:
         self._caption = caption
         self._images = images
 
-    def open(self) -> None:
-        """Nothing is shown before the end."""
-
-    def show(self) -> float:
-        """Nothing is shown before the end."""
-        return 1.0
-
     def close(self) -> None:
         """Display the answer and the line."""
         text = self._transcript.text
         if text:
-            self._place.show({"text/markdown": inert(text, images=self._images), "text/plain": text})
+            self._place.show(answer(text, images=self._images))
         self._place.show(_html.ending(self._transcript.status, self._caption))
 
 

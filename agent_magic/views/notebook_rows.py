@@ -12,6 +12,7 @@ from uuid import uuid4
 
 from agent_magic.views import _html
 from agent_magic.views._bar import Bar
+from agent_magic.views._base import AtTheEnd
 from agent_magic.views._place import Here
 from agent_magic.views._rows import RowsCaption
 
@@ -23,18 +24,11 @@ BAR_SECONDS = 0.5
 FIRST_SECONDS = 0.15
 
 
-class HeadlessRows:
+class HeadlessRows(AtTheEnd):
     """For a request whose outputs nobody watches: the line at the end."""
 
     def __init__(self, caption: RowsCaption) -> None:
         self._caption = caption
-
-    def open(self) -> None:
-        """Nothing is shown before the end."""
-
-    def show(self) -> float:
-        """Nothing is shown before the end."""
-        return 1.0
 
     def close(self) -> None:
         """Display the line."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from agent_magic._run import Run
-from agent_magic.views._base import Caption, visible
+from agent_magic.views._base import AtTheEnd, Caption, visible
 
 __all__ = ["PlainView"]
 
@@ -58,15 +58,8 @@ class PlainView:
         self._doing = doing
 
 
-class QuietView:
+class QuietView(AtTheEnd):
     """Shows nothing."""
-
-    def open(self) -> None:
-        """Nothing."""
-
-    def show(self) -> float:
-        """Nothing."""
-        return 1.0
 
     def close(self) -> None:
         """Nothing."""

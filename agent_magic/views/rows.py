@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from agent_magic.views._base import View, visible
+from agent_magic.views._base import AtTheEnd, View, visible
 from agent_magic.views._rows import RowsCaption
 
 if TYPE_CHECKING:
@@ -14,18 +14,11 @@ if TYPE_CHECKING:
 __all__ = ["PlainRows", "TerminalRows", "console_rows"]
 
 
-class PlainRows:
+class PlainRows(AtTheEnd):
     """Nothing until the end, then the line. A log is no place for a bar."""
 
     def __init__(self, caption: RowsCaption) -> None:
         self._caption = caption
-
-    def open(self) -> None:
-        """Nothing is said before the end."""
-
-    def show(self) -> float:
-        """Nothing is said before the end."""
-        return 1.0
 
     def close(self) -> None:
         """Say how it ended."""
