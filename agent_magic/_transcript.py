@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from agent_magic._steps import Step, Steps
 from agent_magic.errors import AgentError, AgentMagicError
 from agent_magic.events import (
     AgentEvent,
@@ -74,8 +75,7 @@ class Transcript:
         self.execution_time: float | None = None
         self.notices: list[str] = []
         self.sources: list[Source] = []
-        self.artifacts: list[Artifact] = []
-        self._calls: dict[str, tuple[ToolCall, ToolResult | None]] = {}
+        self._steps = Steps()
         self.host = ""
         self.doing = "connecting"
         self.fraction: float | None = None
@@ -83,7 +83,6 @@ class Transcript:
         self.retries = 0
         self.revision = 0
         self.characters = 0
-        self._thoughts: list[str] = []
         self._complete = False
 
     def __getstate__(self) -> dict[str, Any]:
@@ -114,12 +113,26 @@ class Transcript:
     @property
     def reasoning(self) -> str:
         """What the agent said of its thinking."""
-        return "".join(self._thoughts)
+        with self._lock:
+            return self._steps.reasoning
 
     @property
     def tool_calls(self) -> list[tuple[ToolCall, ToolResult | None]]:
         """The tools used so far, each with its result once there is one."""
-        return list(self._calls.values())
+        with self._lock:
+            return self._steps.tool_calls
+
+    @property
+    def artifacts(self) -> list[Artifact]:
+        """What was made beside the text so far."""
+        with self._lock:
+            return self._steps.artifacts
+
+    @property
+    def steps(self) -> list[Step]:
+        """What the agent did on its way, so far, in order: thoughts, tools, artifacts."""
+        with self._lock:
+            return self._steps.steps()
 
     @property
     def elapsed(self) -> float:
@@ -157,6 +170,7 @@ class Transcript:
         with self._lock:
             if self.ended is None:
                 self.ended = self._clock() if elapsed is None else self.began + elapsed
+                self._steps.end(self.ended)
                 self.status = status
                 self.error = error
                 self.retry_at = None
@@ -179,7 +193,6 @@ class Transcript:
             if self.ended is None or self._packed is not None:
                 return
             self._joined, self._pieces = text, {}
-            self._thoughts = ["".join(self._thoughts)]
             self._packed, self._events = zlib.compress(pickle.dumps(self._events), 1), []
 
     def _note_arrival(self) -> None:
@@ -202,19 +215,18 @@ class Transcript:
             case Progress():
                 self.doing, self.fraction = event.message, event.fraction
             case Reasoning():
-                self._thoughts.append(event.text)
+                self._steps.think(event.text, self._clock())
                 self.doing = "thinking"
             case Source():
                 self.sources.append(event)
                 self.doing = "searching"
             case Artifact():
-                self.artifacts.append(event)
+                self._steps.add(event, self._clock())
             case ToolCall():
-                self._calls[event.id] = (event, None)
+                self._steps.call(event, self._clock())
                 self.doing = f"using {event.name}"
             case ToolResult():
-                call, _ = self._calls.get(event.id, (ToolCall(id=event.id, name=""), None))
-                self._calls[event.id] = (call, event)
+                self._steps.result(event, self._clock())
             case Notice():
                 self.notices.append(event.message)
             case Done():
@@ -236,6 +248,7 @@ class Transcript:
         if not event.text:
             return
         self.doing = "writing"
+        self._steps.settle(self._clock())
         self.characters += len(event.text)
         if self.first_text is None:
             self.first_text = self._clock() - self.began

@@ -7,6 +7,7 @@ from threading import Event
 from typing import Protocol
 
 from agent_magic._run import Run
+from agent_magic._steps import Step
 from agent_magic._transcript import Transcript
 from agent_magic.errors import visible
 from agent_magic.events import Source
@@ -132,6 +133,10 @@ class Caption:
     def sources(self) -> list[Source]:
         """The sources in the order in which they came, each address once."""
         return unique_sources(self._transcript.sources)
+
+    def steps(self) -> list[Step]:
+        """What the agent did on its way, in order."""
+        return self._transcript.steps
 
     def ending(self) -> list[str]:
         """The line at the end and the sources, as lines of text."""

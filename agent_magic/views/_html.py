@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 
 from agent_magic.events import Source
 from agent_magic.views._base import Caption, counted
+from agent_magic.views._steps import QUIET, SUMMARY, steps_folded, steps_in_text
 
 __all__ = ["ANCHOR", "BAR_STYLE", "ending", "line", "progress", "sources_list", "state", "words"]
 
-QUIET = "color: var(--jp-ui-font-color2, var(--vscode-descriptionForeground, #6b6b6b)); font-size: 0.85em"
 # As high as the bar, whose place it takes; a second row adds to it as little as it can.
 LINE = (
     f"{QUIET}; font-family: var(--jp-ui-font-family, system-ui, sans-serif); box-sizing: border-box; min-height: 32px; "
@@ -65,6 +65,9 @@ BAR_STYLE = f"<style>{_BAR}</style>"
 # back, so while a bar is in it, it does not clip. The sign on the button is no part of its name: what a screen reader
 # says is "Stop". And nbclassic gives height to displays that are still empty; while the anchor is there, it does not.
 #
+# A step that the reader has opened stays open when its display is drawn anew, and when the end takes its place, with
+# the focus and the place in it; who reads the end of a thought that goes on stays at its end.
+#
 # All this is for JupyterLab, Notebook and nbclassic; elsewhere it meets nothing, and does nothing.
 _HOLD = """<style>
 .output:has(agent-magic-anchor) > .output_area:has(> .output_markdown:empty),
@@ -77,13 +80,49 @@ _HOLD = """<style>
 </style><script>
 customElements.get("agent-magic-anchor") ?? customElements.define("agent-magic-anchor", class extends HTMLElement {
   connectedCallback() {
+    this.keepSteps(this.closest(".jp-Cell-outputArea, .output"));
     this.box = this.closest(".jp-Cell-outputArea");
     if (!this.box) return;
     this.observer = new ResizeObserver(() => { this.tall = `${this.box.offsetHeight}px`; });
     this.observer.observe(this.box);
   }
+  keepSteps(area) {
+    clearTimeout(this.leaving);
+    if (!area || this.steps) return;
+    this.quiet = new AbortController();
+    const open = new Map(), places = new Map();
+    const key = (element) => element.closest("[data-agent-step]")?.dataset.agentStep;
+    const on = (name, heard) => area.addEventListener(name, heard, {capture: true, signal: this.quiet.signal});
+    let focused, turn = 0;
+    on("toggle", ({target}) => { if (target.isConnected && key(target)) open.set(key(target), target.open); });
+    on("focusin", ({target}) => { turn += 1; focused = target.matches("summary") ? key(target) : undefined; });
+    on("focusout", () => {  // it goes with the display, too, and is given back with the next one
+      const left = turn;
+      setTimeout(() => { if (turn === left) focused = undefined; }, 250);
+    });
+    on("scroll", ({target}) => {
+      const end = target.scrollHeight - target.clientHeight - target.scrollTop < 8;
+      if (key(target)) places.set(key(target), end ? Infinity : target.scrollTop);
+    });
+    this.steps = new MutationObserver((changes) => {
+      if (!changes.some(({addedNodes}) => addedNodes.length)) return;
+      for (const step of area.querySelectorAll("[data-agent-step]")) {
+        if (step.agentMagicKept) continue;
+        step.agentMagicKept = true;
+        const name = step.dataset.agentStep;
+        step.open = open.get(name) ?? (name === "all" ? [...open.values()].includes(true) : step.open);
+        const last = [...step.querySelectorAll(":scope > pre")].pop();
+        if (last && places.has(name)) last.scrollTop = Math.min(places.get(name), last.scrollHeight);
+        if (focused === name && document.activeElement === document.body) {
+          step.querySelector("summary").focus({preventScroll: true});
+        }
+      }
+    });
+    this.steps.observe(area, {childList: true, subtree: true});
+  }
   disconnectedCallback() {
-    const {box, tall, observer} = this;
+    const {box, tall, observer, steps, quiet} = this;
+    this.leaving = setTimeout(() => { steps?.disconnect(); quiet?.abort(); }, 3000);
     if (!box) return;
     observer.disconnect();
     const top = box.scrollTop, until = performance.now() + 2000;
@@ -113,9 +152,10 @@ def line(status: str, parts: list[str]) -> str:
 
 
 def ending(status: str, caption: Caption) -> dict[str, Any]:
-    """The line at the end and the sources, as a display's data."""
-    shown = line(status, caption.final()) + sources_list(caption.sources())
-    return {"text/html": shown, "text/plain": "\n".join(caption.ending())}
+    """The steps on the way, the line at the end and the sources, as a display's data."""
+    steps = caption.steps()
+    shown = steps_folded(steps) + line(status, caption.final()) + sources_list(caption.sources())
+    return {"text/html": shown, "text/plain": "\n".join([*steps_in_text(steps), *caption.ending()])}
 
 
 def words(parts: list[str]) -> str:
@@ -140,7 +180,7 @@ def sources_list(sources: list[Source]) -> str:
         return ""
     rows = "".join(f"<li>{_link(source)}</li>" for source in sources)
     unfolded = " open" if len(sources) <= SHOWN_SOURCES else ""
-    summary = f"<summary>{counted(len(sources), 'source')}</summary>"
+    summary = f'<summary style="{SUMMARY}">{counted(len(sources), "source")}</summary>'
     return f'<details{unfolded} style="{QUIET}">{summary}<ol style="{LIST}">{rows}</ol></details>'
 
 

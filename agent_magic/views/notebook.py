@@ -1,10 +1,10 @@
 """The notebook view: the answer in segments, a bar with a Stop button, and at the end two plain outputs.
 
-The displays are made with the first text, or a moment after the start, and the bar behind them when the
-page has its scripts, so each has its place in the cell for good. While the answer runs only displays are
-updated. At the end everything is swapped in one frame: ``clear_output(wait=True)``, then the answer as
-Markdown and the line as HTML. Neither holds a widget, so the saved file shows the same everywhere, and the
-widgets' models are closed down to their styles.
+The displays are made with the first text, or a moment after the start: those of the answer, below them those
+of the steps on the way, and the bar behind them when the page has its scripts. So each has its place in the cell for
+good, and while the answer runs displays are only updated. At the end everything is swapped in one frame:
+``clear_output(wait=True)``, then the answer as Markdown, and the steps, the line and the sources as HTML. Neither
+holds a widget, so the saved file shows the same everywhere, and the widgets' models are closed down to their styles.
 """
 
 from __future__ import annotations
@@ -19,12 +19,15 @@ from agent_magic.views._base import AtTheEnd, Caption
 from agent_magic.views._markdown import inert
 from agent_magic.views._place import Here, Place, answer
 from agent_magic.views._segments import COUNT, Budget, Segments
+from agent_magic.views._steps import SLOTS, Slots
 
 __all__ = ["FailureView", "HeadlessView", "NotebookView"]
 
 HERE = Here()
 BAR_SECONDS = 0.5
 FURNISH_SECONDS = 0.15
+# Between two looks at the steps; each goes before the answer's text, which would leave them no turn.
+STEPS_SECONDS = 0.5
 
 
 def show_note(said: str) -> None:
@@ -68,6 +71,9 @@ class NotebookView(HeadlessView):
         super().__init__(run, caption, place, images=images)
         self._names = [uuid4().hex for _ in range(COUNT)]
         self._segments = Segments()
+        self._step_names = [uuid4().hex for _ in range(SLOTS)]
+        self._slots = Slots()
+        self._steps_due = 0.0
         self._budget = Budget()
         self._bar = Bar(caption, run.stop if button else None, place)
         self._bar_due = 0.0
@@ -89,6 +95,8 @@ class NotebookView(HeadlessView):
     def show(self) -> float:
         """Paint what has changed, as far as the budget of bytes allows."""
         now = monotonic()
+        if self._is_furnished and self._budget.wait(now) <= 0 and now >= self._steps_due:
+            self._paint_steps(now)
         if self._budget.wait(now) <= 0 and (text := self._transcript.text) != self._painted:
             self._budget.spend(now, self._paint(text))
         if not self._is_furnished:
@@ -110,7 +118,7 @@ class NotebookView(HeadlessView):
         self._bar.close()
 
     def _furnish(self) -> None:
-        self._make(self._names[1:])
+        self._make([*self._names[1:], *self._step_names])
         self._is_furnished = True
 
     def _make(self, names: list[str]) -> None:
@@ -127,3 +135,12 @@ class NotebookView(HeadlessView):
             size += len(shown.encode("utf-8", "replace"))
         self._painted = text
         return size
+
+    def _paint_steps(self, now: float) -> None:
+        self._steps_due = now + STEPS_SECONDS
+        size = 0
+        for place, html in self._slots.update(self._caption.steps()):
+            self._place.update({"text/html": html}, self._step_names[place])
+            size += len(html)
+        if size:
+            self._budget.spend(now, size)

@@ -1,11 +1,14 @@
-"""The plain view: text as it arrives, for pipes, logs and terminals without rich; the line goes to stderr."""
+"""The plain view: text as it arrives, for pipes, logs and terminals without rich; steps and the line go to stderr."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 from agent_magic._run import Run
+from agent_magic._steps import Step
 from agent_magic.views._base import AtTheEnd, Caption, visible
+from agent_magic.views._steps import Ended, step_lines
 
 __all__ = ["PlainView"]
 
@@ -19,12 +22,13 @@ class PlainView:
         self._written = 0
         self._revision = 0
         self._doing = ""
+        self._steps = Ended()
 
     def open(self) -> None:
         """Nothing is written before there is something to say."""
 
     def show(self) -> float:
-        """Write what is new, and say a retry once."""
+        """Write what is new, and say a step that has ended, and a retry, once."""
         text = self._transcript.text
         if self._transcript.revision != self._revision:
             # A pipe cannot take back what it was given, so the text as it is now follows, and is said to.
@@ -37,6 +41,7 @@ class PlainView:
         self._written += len(new)
         sys.stdout.write(visible(new))
         sys.stdout.flush()
+        self._say_steps(self._steps.ended(self._caption.steps()))
         self._say_retry()
         return 1.0
 
@@ -48,7 +53,12 @@ class PlainView:
             visible(rest) + "\n" * (not self._transcript.text.endswith("\n") and bool(self._transcript.text))
         )
         sys.stdout.flush()
+        self._say_steps(self._steps.rest(self._caption.steps()))
         sys.stderr.write("".join(f"{visible(line)}\n" for line in self._caption.ending()))
+
+    def _say_steps(self, steps: Sequence[Step]) -> None:
+        for step in steps:
+            sys.stderr.write("".join(f"{visible(line)}\n" for line in step_lines(step)))
 
     def _say_retry(self) -> None:
         retry = self._transcript.retry_at

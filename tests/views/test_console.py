@@ -133,3 +133,41 @@ def test_a_pipe_is_told_when_the_answer_changes(capsys: pytest.CaptureFixture[st
     written = capsys.readouterr().out
     assert written.startswith("BBB")
     assert written.endswith("so far:]\n\nAAABBB\n")
+
+
+def test_steps_outside_a_notebook(capsys: pytest.CaptureFixture[str]) -> None:
+    """A pipe gets the answer alone, and stderr each thought and tool, whole, in order; a terminal has all of it."""
+    from agent_magic._request import AgentRequest
+    from agent_magic._run import Run
+    from agent_magic._stream import Policy
+    from agent_magic.events import Done, Reasoning, Text, ToolCall, ToolResult
+
+    run = Run(RunAgent(), AgentRequest("Why?", "http://127.0.0.1:1", "demo"), Policy(), "test")
+    screen = io.StringIO()
+    caption = Caption(run, "answer")
+    console = Console(file=screen, width=100, color_system=None, force_terminal=False)
+    views = PlainView(run, caption), TerminalView(run, caption, console)
+    for event in (
+        Reasoning(text="Look\x1b it up."),
+        ToolCall(id="a", name="search", arguments='{"q": "sky"}'),
+        ToolResult(id="a", result="It scatters."),
+        Text(text="Blue."),
+        Reasoning(text="Is that all?"),
+        Done(),
+    ):
+        run.transcript.apply(event)
+        for view in views:
+            view.show()
+    run.transcript.close("done", elapsed=1.0)
+    for view in views:
+        view.close()
+    printed = capsys.readouterr()
+    assert printed.out == "Blue.\n"
+    expected = ["thought", "Look␛ it up.", 'search(q="sky")', '"q": "sky"', "It scatters.", "thought", "Is that all?"]
+    for everything in (printed.err, screen.getvalue()):
+        places, start = [], 0
+        for said in expected:
+            start = everything.index(said, start) + 1
+            places.append(start)
+        assert places == sorted(places)
+        assert "test · done" in everything[start:]

@@ -1,0 +1,132 @@
+"""Steps, folded: as HTML, as lines, in slots."""
+
+from __future__ import annotations
+
+import re
+
+from agent_magic._steps import Step
+from agent_magic.views._steps import MOST, MOST_LIVE, SLOTS, Ended, Slots, step_lines, steps_folded
+
+THOUGHT = Step("thought", made="So be it.", seconds=1.25)
+TOOL = Step("tool", "search", '{"query": "sky", "limit": 3}', '[{"n": 1}]', 0.5)
+HOSTILE = "<img src=x onerror=alert(1)></pre></summary><script>x</script>"
+
+
+def test_lines() -> None:
+    """A step is its title, and indented what it was given and what came of it; JSON is laid out."""
+    assert step_lines(THOUGHT) == ["thought · 1.2 s", "    So be it."]
+    assert step_lines(TOOL) == [
+        'search(query="sky", limit=3) · 0.5 s',
+        "    {",
+        '      "query": "sky",',
+        '      "limit": 3',
+        "    }",
+        "    [",
+        "      {",
+        '        "n": 1',
+        "      }",
+        "    ]",
+    ]
+
+
+def test_titles() -> None:
+    """A title says what goes on, in one line, short, and no more than is known."""
+    steps = [
+        Step("thought", made="Hm", is_open=True),
+        Step("tool", "now", "{}", is_open=True),
+        Step("tool", "run", "not\nJSON"),
+        Step("tool", "", "", "42", 0.0),
+        Step("tool", "long", f'{{"a": "{"x" * 80}"}}'),
+        Step("artifact", "report", "text/csv", "a"),
+        Step("artifact", "report\nof two lines"),
+    ]
+    assert [step_lines(step)[0] for step in steps] == [
+        "thinking…",
+        "now()…",
+        "run(not JSON)",
+        "a tool() · 0.0 s",
+        f'long(a="{"x" * 56}…)',
+        "report (text/csv)",
+        "report of two lines",
+    ]
+
+
+def test_everything_is_text() -> None:
+    """Name, arguments, result, thought and artifact are escaped, and stand where no front end looks for TeX."""
+    steps = [
+        Step("thought", made=HOSTILE),
+        Step("tool", HOSTILE, HOSTILE, HOSTILE),
+        Step("artifact", HOSTILE, HOSTILE, HOSTILE),
+    ]
+    html = steps_folded(steps)
+    assert set(re.findall(r"<(\w+)", html)) == {"details", "summary", "pre"}
+    assert (html.count("</pre>"), html.count("</summary>")) == (4, 3)
+
+
+def test_half_a_surrogate_pair_can_be_sent() -> None:
+    """What no message can hold becomes a question mark."""
+    steps_folded([Step("tool", "f", '"\ud83e', "\ud83e")]).encode()
+
+
+def test_a_huge_field_is_cut_and_says_so() -> None:
+    """Of one field so many characters go into the notebook; the variable has the rest, and the line says so."""
+    html = steps_folded([Step("thought", made="x" * (MOST + 1234))])
+    assert html.count("x" * MOST) == 1
+    assert "1,234 characters more in the variable" in html
+
+
+def test_many_steps_are_folded_once_more() -> None:
+    """Up to six lines; beyond that one, that opens to them."""
+    assert steps_folded([TOOL] * 6).count("<details") == 6
+    folded = steps_folded([TOOL] * 7)
+    assert folded.count("<details") == 8
+    assert folded.index("7 steps") < folded.index("search")
+
+
+def test_slots_leave_alone_what_has_ended() -> None:
+    """Only the last slot changes, and what is sent for a step is bounded, whatever their number; the newest are seen."""
+    slots, steps = Slots(), []
+    for number in range(300):
+        steps.append(Step("tool", f"f{number}", "", "x" * 1000, 1.0))
+        changed = slots.update(steps)
+        assert len(changed) == 1
+        assert f"f{number}(" in changed[0][1]
+        assert len(changed[0][1]) < 30_000
+    assert "steps, to be seen at the end" in changed[0][1]
+    assert slots.update(steps) == []
+    at_once = Slots().update(steps)
+    assert len(at_once) == SLOTS
+    assert max(len(html) for _, html in at_once) < 30_000
+
+
+def test_slots_show_each_step_once() -> None:
+    """Put together, the slots show all steps in order, whatever goes on in which."""
+    slots, shown, steps = Slots(), [""] * SLOTS, []
+    for number in range(40):
+        steps.append(Step("tool", f"f{number:02}", "", "x" * (number % 7) * 700, is_open=True))
+        for place, html in slots.update(steps):
+            shown[place] = html
+        steps[-1] = Step("tool", f"f{number:02}", "", "x" * (number % 7) * 700, 1.0)
+        for place, html in slots.update(steps):
+            shown[place] = html
+    assert re.findall(r"f\d\d\(", "".join(shown)) == [f"f{number:02}(" for number in range(40)]
+    assert len([html for html in shown if html]) > 3
+
+
+def test_a_thought_that_goes_on_shows_its_end() -> None:
+    """While it is written the last of it is shown; when it is whole, its beginning."""
+    text = "".join(f"{number} " for number in range(2000))
+    live = Slots().update([Step("thought", made=text, is_open=True)])[0][1]
+    assert text[-MOST_LIVE:] in live
+    assert "0 1 2 3" not in live
+    assert "0 1 2 3" in Slots().update([Step("thought", made=text)])[0][1]
+
+
+def test_what_has_ended_is_printed_once_and_in_order() -> None:
+    """A step that still goes on holds back those behind it, and at the end all come."""
+    going = Step("tool", "f", is_open=True)
+    ended = Ended()
+    assert ended.ended([THOUGHT, going, TOOL]) == [THOUGHT]
+    assert ended.ended([THOUGHT, going, TOOL]) == []
+    assert ended.rest([THOUGHT, going, TOOL]) == [going, TOOL]
+    assert ended.rest([THOUGHT, going, TOOL]) == []
