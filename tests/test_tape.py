@@ -54,10 +54,22 @@ def recorded(tmp_path: Path, script: Script | Act, protocol: AgentProtocol, poli
 
 def facts(transcript: Transcript) -> dict[str, Any]:
     """All of a transcript but its clock and the times that it read there."""
-    left_out = {"_lock", "_clock", "_joined", "began", "ended", "first_event", "first_text", "retry_at", "error"}
+    left_out = {
+        "_lock",
+        "_clock",
+        "_joined",
+        "began",
+        "ended",
+        "first_event",
+        "first_text",
+        "retry_at",
+        "error",
+        "_steps",
+    }
     known = {name: value for name, value in vars(transcript).items() if name not in left_out}
     error = transcript.error
-    return {**known, "text": transcript.text, "error": error and (type(error), str(error), vars(error))}
+    steps = [msgspec.structs.replace(step, seconds=None) for step in transcript.steps]
+    return {**known, "steps": steps, "text": transcript.text, "error": error and (type(error), str(error), vars(error))}
 
 
 def you(*events: tuple[str, Any]) -> bytes:
