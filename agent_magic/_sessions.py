@@ -7,7 +7,8 @@ answered to that one, are marked stale: they stay, for nobody has said that they
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from msgspec import Struct
 
@@ -16,6 +17,7 @@ from agent_magic._listing import html_table, one_line, text_table
 from agent_magic._request import Earlier, Said
 from agent_magic._result import AgentResult
 from agent_magic.errors import ConfigError
+from agent_magic.protocols import KeepsMessages, get_protocol
 
 __all__ = ["Conversation", "Place", "Sessions", "conversation", "remember", "session_names"]
 
@@ -34,8 +36,9 @@ class Turn(Struct):
     @property
     def said(self) -> Said | None:
         """What it adds to a conversation; nothing without an answer."""
-        counts = self.result.status != "failed" and self.result.text
-        return Said(self.result.prompt, self.result.text) if counts else None
+        result = self.result
+        counts = result.status != "failed" and result.text
+        return Said(result.prompt, result.text, messages_of(result.protocol, result)) if counts else None
 
 
 class Place(Struct, frozen=True):
@@ -81,10 +84,18 @@ class Conversation:
         # A tape is found by what stood before the cell, wherever a server has put its turn.
         said = [said for turn in self.turns[:number] if (said := turn.said)]
         if keeper == "client":
-            return Place(number, again, Earlier(None, said))
+            return Place(number, again, Earlier(self._thread(), said))
         named = (turn.result.session_id for turn in reversed(self.turns) if turn.result.session_id)
         is_replayed = any(turn.result.replayed for turn in self.turns)
         return Place(len(self.turns), again, Earlier(next(named, None), said, is_replayed))
+
+    def _thread(self) -> str | None:
+        """What a server calls the conversation, where it has a name for one that is kept here.
+
+        The name on a tape is not taken up: whoever replays that tape would share one conversation there.
+        """
+        live = (turn.result for turn in reversed(self.turns) if not turn.result.replayed)
+        return next((result.session_id for result in live if result.session_id), None)
 
     def put(self, place: Place, agent: Agent, cell: str | None, result: AgentResult) -> list[str]:
         """The turn has begun. What is to be said of its place."""
@@ -134,6 +145,12 @@ def remember(found: Conversation) -> None:
 def session_names() -> list[str]:
     """The names of the conversations, the one that was begun last at the end."""
     return list(_CONVERSATIONS)
+
+
+def messages_of(protocol: str, result: AgentResult) -> Sequence[dict[str, Any]]:
+    """What `result` was in the messages of its wire; none where a wire knows only words."""
+    wire = get_protocol(protocol)
+    return wire.messages(result.events) if isinstance(wire, KeepsMessages) else ()
 
 
 class Sessions:
