@@ -60,6 +60,8 @@ class Conversation:
         self.agent = ""
         self.keeper = ""
         self.turns: list[Turn] = []
+        # The server's names of what was said otherwise since.
+        self._left: set[str | None] = set()
 
     def running(self, cell: str | None) -> list[AgentResult]:
         """The results that a turn of `cell` has to wait for; its own former run is not one."""
@@ -84,23 +86,27 @@ class Conversation:
         # A tape is found by what stood before the cell, wherever a server has put its turn.
         said = [said for turn in self.turns[:number] if (said := turn.said)]
         if keeper == "client":
-            return Place(number, again, Earlier(self._thread(), said))
+            return Place(number, again, Earlier(self._thread(number), said))
         named = (turn.result.session_id for turn in reversed(self.turns) if turn.result.session_id)
         is_replayed = any(turn.result.replayed for turn in self.turns)
         return Place(len(self.turns), again, Earlier(next(named, None), said, is_replayed))
 
-    def _thread(self) -> str | None:
-        """What a server calls the conversation, where it has a name for one that is kept here.
+    def _thread(self, number: int) -> str | None:
+        """What a server calls the conversation as it was before turn `number`, where it has a name for it.
 
-        The name on a tape is not taken up: whoever replays that tape would share one conversation there.
+        A thread that had turns which are no longer said is not gone on with: a server that remembers it would answer
+        to those, or refuse to go back; all that is said goes along into a new one. The name on a tape is not taken
+        up either: whoever replays that tape would share one conversation there.
         """
-        live = (turn.result for turn in reversed(self.turns) if not turn.result.replayed)
-        return next((result.session_id for result in live if result.session_id), None)
+        live = (turn.result for turn in reversed(self.turns[:number]) if not turn.result.replayed)
+        thread = next((result.session_id for result in live if result.session_id), None)
+        return None if thread in self._left | {turn.result.session_id for turn in self.turns[number:]} else thread
 
     def put(self, place: Place, agent: Agent, cell: str | None, result: AgentResult) -> list[str]:
         """The turn has begun. What is to be said of its place."""
         self.agent, self.keeper = agent.name, agent.conversations
         number = place.number if place.again is None or not result.replayed else place.again
+        self._left |= {turn.result.session_id for turn in self.turns[number : number + 1]} - {None}
         self.turns[number : number + 1] = [Turn(cell, result)]
         notes = [f"session {self.name}, turn {number + 1}"]
         if self.keeper == "server" and place.again is not None and not result.replayed:

@@ -205,6 +205,8 @@ class AGUIDecoder:
                 return [Notice(message=f"A subagent failed: {_sentence(data.get('message'))}", sent=sent)]
             case "REASONING_ENCRYPTED_VALUE":  # what the model wants back; it is kept as it was sent
                 return [Reasoning(text="", sent=sent)]
+            case "CUSTOM" if data.get("name") == "on_interrupt":
+                return [_waits(content_text(data.get("value")), 'command={"resume": "…"}', sent)]
             case _ if kind in PASSING:
                 return [Progress(message=PASSING[kind](data), sent=sent)]
             case _:  # STATE_SNAPSHOT, STATE_DELTA, CUSTOM, RAW, and what is yet to come
@@ -383,11 +385,14 @@ def _sentence(words: object) -> str:
 
 
 def _interrupt(interrupt: Mapping[str, Any], sent: ServerSentEvent) -> Notice:
-    identity = text(interrupt.get("id")) or ""
-    answer = [{"interruptId": identity, "status": "resolved", "payload": "…"}]
-    asked = _sentence(interrupt.get("message") or interrupt.get("reason"))
-    how = f"Answer it in the same session with the parameter resume={to_json(answer)}."
-    return Notice(message=f"The agent waits for an answer before it goes on: {asked} {how}", sent=sent)
+    answer = [{"interruptId": text(interrupt.get("id")) or "", "status": "resolved", "payload": "…"}]
+    return _waits(interrupt.get("message") or interrupt.get("reason"), f"resume={to_json(answer)}", sent)
+
+
+def _waits(question: object, parameter: str, sent: ServerSentEvent) -> Notice:
+    """What the agent wants to know; the servers of LangGraph's agents before 1.0 say it in an event of their own."""
+    said = f"The agent waits for an answer before it goes on: {_sentence(question)}"
+    return Notice(message=f"{said} Answer it in the same session with the parameter {parameter}.", sent=sent)
 
 
 def _used(data: Mapping[str, Any], sent: ServerSentEvent) -> Iterator[Usage]:

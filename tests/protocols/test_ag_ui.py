@@ -561,6 +561,16 @@ class TestEnds:
             Done(reason="interrupt"),
         ]
 
+    def test_an_interrupt_before_1_0(self) -> None:
+        """LangGraph's agents say it in an event of their own, and take the answer elsewhere."""
+        assert events_of(CustomEvent(name="on_interrupt", value="Send it?"), END) == [
+            Notice(
+                message="The agent waits for an answer before it goes on: Send it? Answer it in the same session with "
+                'the parameter command={"resume": "…"}.'
+            ),
+            Done(),
+        ]
+
     def test_cancelled(self) -> None:
         """That it was is said."""
         assert self._ended(RunFinishedCancelledOutcome()) == [
@@ -755,14 +765,38 @@ class TestAgents:
         said = ["One?", "Because é 🌍 so.", "Rayleigh", "See **Rayleigh**."]
         assert [one.content for one in second.messages] == [*said, "Two?"]
         assert [one.id for one in second.messages[1:4]] == ["m1", "t1", "m2"]
-        again = turn("One, changed?", "a")
-        assert (again.thread_id, [one.content for one in again.messages]) == (first.thread_id, ["One, changed?"])
         talk = Conversation("another")
-        assert turn("One?", "a", "replay") is again
+        assert turn("One?", "a", "replay") is second
         third = turn("Two?", "b")
         assert third.thread_id not in {first.thread_id, ""}
         assert [one.content for one in third.messages] == [*said, "Two?"]
         assert turn("Three?", "c").thread_id == third.thread_id
+
+    def test_a_cell_that_is_run_again(self, peer: Peer) -> None:
+        """It does not go on in a thread that has what is no longer said; all that is said goes along into a new one."""
+        talk, agent = Conversation("talk"), self._agent(peer.url)
+
+        def turn(prompt: str, cell: str) -> str:
+            place = talk.place(agent, cell)
+            result, _ = agent.begin(prompt, earlier=place.earlier)
+            result.wait()
+            talk.put(place, agent, cell, result)
+            asked = peer.inputs[-1]
+            assert [one.content for one in asked.messages if one.role == "user"][-1] == prompt
+            assert len(asked.messages) == 4 * place.number + 1
+            return asked.thread_id
+
+        old = turn("One?", "a")
+        assert turn("Two?", "b") == old
+        second = turn("Two, changed?", "b")
+        third = turn("Two, changed again?", "b")
+        assert len({old, second, third}) == 3
+        assert turn("Three?", "c") == third
+        anew = turn("One, changed?", "a")
+        assert anew not in {old, second, third}
+        assert turn("Two?", "b") == anew
+        assert turn("Three?", "c") == anew
+        assert turn("Four?", "d") == anew
 
     def test_a_dry_run(self, peer: Peer) -> None:
         """It shows the thread that the session is in."""
