@@ -89,6 +89,11 @@ class Agent:
         return self.protocol.name
 
     @property
+    def asked(self) -> str:
+        """Who is asked: the agent's id at its service, or its name here where the whole endpoint is the agent's own."""
+        return self.config.agent if self.protocol.base_url or "agent" in self.origins else self.name
+
+    @property
     def tapes(self) -> Shelf:
         """Its tapes."""
         return Shelf(self.name, self.protocol, self.config.tape or "live")
@@ -148,9 +153,15 @@ class Agent:
 
     def checked_url(self) -> str:
         """The base URL, which may have this agent's key. Raises `ConfigError` where it may not."""
+        if not self.base_url:
+            raise ConfigError(
+                f"The agent {self.name!r} speaks {self.wire}, which has no address of its own: set base_url to the "
+                "agent's whole endpoint, such as https://api.example.com/agent."
+            )
         base_url = check_base_url(self.base_url)
         self._check_trust(base_url)
-        return base_url
+        # Of a whole endpoint nothing is left out: a slash at its end makes it another one.
+        return base_url if self.protocol.base_url else self.base_url
 
     def _question(self, prompt: str, parameters: dict[str, Any] | None, earlier: Earlier) -> AgentRequest:
         """What is asked, without where and with which key. Raises `PromptError` and `ConfigError`."""
@@ -159,7 +170,7 @@ class Agent:
         if not prompt.strip():
             raise PromptError("The prompt is blank; write the question below the %%agent line, or as the text to ask.")
         config = self.config
-        if self.conversations == "client" and "agent" not in self.origins:
+        if self.conversations == "client" and self.protocol.base_url and "agent" not in self.origins:
             raise ConfigError(
                 f'The agent {self.name!r} does not say which model it asks: add agent = "…", the model\'s name at '
                 f"{host_of(self.base_url)}."
@@ -172,7 +183,7 @@ class Agent:
         return AgentRequest(
             prompt=prompt,
             base_url="",
-            agent=config.agent,
+            agent=self.asked,
             parameters={**config.parameters, **(parameters or {})},
             session_id=earlier.session_id,
             system=config.system,
@@ -299,7 +310,7 @@ class Agent:
 
     def asks(self, protocol: str, agent: str, base_url: str) -> bool:
         """Whether this agent is that one: of the same wire, of the same name there, at the same place."""
-        said = (self.config.protocol, self.config.agent, origin_of(self.base_url))
+        said = (self.config.protocol, self.asked, origin_of(self.base_url))
         return said == (protocol, agent, origin_of(base_url))
 
     def _policy(self) -> Policy:

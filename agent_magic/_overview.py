@@ -55,7 +55,7 @@ def _place(config: AgentConfig) -> str:
     if config.embedded:
         return "in this process"
     try:
-        return host_of(config.base_url or get_protocol(config.protocol).base_url)
+        return host_of(config.base_url or get_protocol(config.protocol).base_url) or "no base_url"
     except ConfigError as error:  # one agent's mistake is its own row's
         return str(error)
 

@@ -16,11 +16,12 @@ from agent_magic.errors import ConfigError
 __all__ = ["ALONE", "AgentRequest", "Earlier", "HTTPRequest", "Said", "check_base_url", "host_of", "join_url"]
 
 
-class Said(Struct, frozen=True):
-    """One earlier turn of a conversation."""
+class Said(Struct, frozen=True, omit_defaults=True):
+    """One earlier turn of a conversation; `messages` is the answer as its wire has it, where that is more than text."""
 
     prompt: str
     answer: str
+    messages: Sequence[dict[str, Any]] = ()
 
 
 class Earlier(Struct, frozen=True):

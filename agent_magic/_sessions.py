@@ -7,7 +7,8 @@ answered to that one, are marked stale: they stay, for nobody has said that they
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from msgspec import Struct
 
@@ -16,6 +17,7 @@ from agent_magic._listing import html_table, one_line, text_table
 from agent_magic._request import Earlier, Said
 from agent_magic._result import AgentResult
 from agent_magic.errors import ConfigError
+from agent_magic.protocols import KeepsMessages, get_protocol
 
 __all__ = ["Conversation", "Place", "Sessions", "conversation", "remember", "session_names"]
 
@@ -34,8 +36,9 @@ class Turn(Struct):
     @property
     def said(self) -> Said | None:
         """What it adds to a conversation; nothing without an answer."""
-        counts = self.result.status != "failed" and self.result.text
-        return Said(self.result.prompt, self.result.text) if counts else None
+        result = self.result
+        counts = result.status != "failed" and result.text
+        return Said(result.prompt, result.text, messages_of(result.protocol, result)) if counts else None
 
 
 class Place(Struct, frozen=True):
@@ -57,6 +60,8 @@ class Conversation:
         self.agent = ""
         self.keeper = ""
         self.turns: list[Turn] = []
+        # The server's names of what was said otherwise since.
+        self._left: set[str | None] = set()
 
     def running(self, cell: str | None) -> list[AgentResult]:
         """The results that a turn of `cell` has to wait for; its own former run is not one."""
@@ -81,15 +86,27 @@ class Conversation:
         # A tape is found by what stood before the cell, wherever a server has put its turn.
         said = [said for turn in self.turns[:number] if (said := turn.said)]
         if keeper == "client":
-            return Place(number, again, Earlier(None, said))
+            return Place(number, again, Earlier(self._thread(number), said))
         named = (turn.result.session_id for turn in reversed(self.turns) if turn.result.session_id)
         is_replayed = any(turn.result.replayed for turn in self.turns)
         return Place(len(self.turns), again, Earlier(next(named, None), said, is_replayed))
+
+    def _thread(self, number: int) -> str | None:
+        """What a server calls the conversation as it was before turn `number`, where it has a name for it.
+
+        A thread that had turns which are no longer said is not gone on with: a server that remembers it would answer
+        to those, or refuse to go back; all that is said goes along into a new one. The name on a tape is not taken
+        up either: whoever replays that tape would share one conversation there.
+        """
+        live = (turn.result for turn in reversed(self.turns[:number]) if not turn.result.replayed)
+        thread = next((result.session_id for result in live if result.session_id), None)
+        return None if thread in self._left | {turn.result.session_id for turn in self.turns[number:]} else thread
 
     def put(self, place: Place, agent: Agent, cell: str | None, result: AgentResult) -> list[str]:
         """The turn has begun. What is to be said of its place."""
         self.agent, self.keeper = agent.name, agent.conversations
         number = place.number if place.again is None or not result.replayed else place.again
+        self._left |= {turn.result.session_id for turn in self.turns[number : number + 1]} - {None}
         self.turns[number : number + 1] = [Turn(cell, result)]
         notes = [f"session {self.name}, turn {number + 1}"]
         if self.keeper == "server" and place.again is not None and not result.replayed:
@@ -134,6 +151,12 @@ def remember(found: Conversation) -> None:
 def session_names() -> list[str]:
     """The names of the conversations, the one that was begun last at the end."""
     return list(_CONVERSATIONS)
+
+
+def messages_of(protocol: str, result: AgentResult) -> Sequence[dict[str, Any]]:
+    """What `result` was in the messages of its wire; none where a wire knows only words."""
+    wire = get_protocol(protocol)
+    return wire.messages(result.events) if isinstance(wire, KeepsMessages) else ()
 
 
 class Sessions:

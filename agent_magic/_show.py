@@ -63,7 +63,7 @@ def _rows(agent: Agent) -> Iterator[tuple[str, str, str]]:
 def _value(agent: Agent, name: str) -> str:
     match name:
         case "base_url":
-            return "in this process" if _is_embedded(agent, name) else agent.base_url
+            return "in this process" if _is_embedded(agent, name) else agent.base_url or NOTHING
         case "key_env":
             return agent.key_variable or NOTHING
         case "auth":

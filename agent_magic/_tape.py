@@ -80,8 +80,10 @@ class Question(Struct, frozen=True, omit_defaults=True):
     @classmethod
     def of(cls, ask: AgentRequest) -> Question:
         """What of `ask` may be written down."""
-        plain = {name: getattr(ask, name) for name in cls.__struct_fields__ if name != "headers"}
-        return cls(**plain, headers=tuple(ask.headers))
+        plain = {name: getattr(ask, name) for name in cls.__struct_fields__ if name not in {"headers", "said"}}
+        # A server names its messages anew each time: of what was said a tape has the words.
+        said = [Said(one.prompt, one.answer) for one in ask.said] or ()
+        return cls(**plain, said=said, headers=tuple(ask.headers))
 
     def request(self, headers: dict[str, str | Secret] | None = None, key: Secret | None = None) -> AgentRequest:
         """The request again, with what was not written down."""

@@ -9,10 +9,11 @@ from importlib.metadata import EntryPoint, entry_points
 from agent_magic._request import AgentRequest, HTTPRequest, Said, join_url
 from agent_magic.errors import ConfigError
 from agent_magic.protocols._asking import key_header, refuse_fields, turns_of
-from agent_magic.protocols._base import AgentProtocol, Decoder, HTTPFailure, Keeper
+from agent_magic.protocols._base import AgentProtocol, Decoder, HTTPFailure, Keeper, KeepsMessages
 from agent_magic.protocols._ends import ending, error_of, usage_of
 from agent_magic.protocols._json import integer, number, object_or_empty, objects, read_json, read_object, text, to_json
 from agent_magic.protocols._pieces import Joiner, Joiners
+from agent_magic.protocols.ag_ui import AGUI
 from agent_magic.protocols.anthropic import Anthropic
 from agent_magic.protocols.openai import OpenAI
 from agent_magic.protocols.openai_responses import OpenAIResponses
@@ -28,6 +29,7 @@ __all__ = [
     "Joiner",
     "Joiners",
     "Keeper",
+    "KeepsMessages",
     "Said",
     "ending",
     "error_of",
@@ -52,7 +54,7 @@ GROUP = "agent_magic.protocols"
 
 
 BUILT_IN: dict[str, AgentProtocol] = {
-    wire.name: wire for wire in (Anthropic(), OpenAI(), OpenAIResponses(), RunAgent(), You())
+    wire.name: wire for wire in (AGUI(), Anthropic(), OpenAI(), OpenAIResponses(), RunAgent(), You())
 }
 
 

@@ -10,7 +10,7 @@ Nothing that a server sends may make a decoder raise anything but `ProtocolError
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from msgspec import Struct
 
@@ -18,7 +18,7 @@ from agent_magic._request import AgentRequest, HTTPRequest
 from agent_magic.errors import AgentMagicError
 from agent_magic.events import AgentEvent, ServerSentEvent
 
-__all__ = ["AgentProtocol", "Decoder", "HTTPFailure", "Keeper"]
+__all__ = ["AgentProtocol", "Decoder", "HTTPFailure", "Keeper", "KeepsMessages"]
 
 Keeper = Literal["server", "client", "nobody"]
 
@@ -60,7 +60,8 @@ class AgentProtocol(Protocol):
 
     `conversations` says who remembers what was said before: the "server", which is sent a session's id, the
     "client", which sends it along with each question, or "nobody". `has_system` is whether there is a place for a
-    system text.
+    system text. `base_url` is where the wire's own service is; it is empty where there is none, and the setting is
+    an agent's whole endpoint.
     """
 
     name: str
@@ -77,3 +78,11 @@ class AgentProtocol(Protocol):
 
     def error(self, failure: HTTPFailure) -> AgentMagicError:
         """The error that a reply without success stands for."""
+
+
+@runtime_checkable
+class KeepsMessages(Protocol):
+    """A wire whose answers are more than their text to its servers: messages with ids, which go back as they came."""
+
+    def messages(self, events: Iterable[AgentEvent]) -> list[dict[str, Any]]:
+        """The messages that a run's `events` came as, for `Said.messages`; none where they are not to be had."""
