@@ -6,10 +6,10 @@ from difflib import get_close_matches
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
-from agent_magic._request import AgentRequest, HTTPRequest, Said, join_url
+from agent_magic._request import AgentRequest, HTTPRequest, Said, Task, join_url
 from agent_magic.errors import ConfigError
 from agent_magic.protocols._asking import key_header, refuse_fields, turns_of
-from agent_magic.protocols._base import AgentProtocol, Decoder, HTTPFailure, Keeper
+from agent_magic.protocols._base import AgentProtocol, Decoder, HTTPFailure, Keeper, leads_on
 from agent_magic.protocols._ends import ending, error_of, usage_of
 from agent_magic.protocols._json import integer, number, object_or_empty, objects, read_json, read_object, text, to_json
 from agent_magic.protocols._pieces import Joiner, Joiners
@@ -29,12 +29,14 @@ __all__ = [
     "Joiners",
     "Keeper",
     "Said",
+    "Task",
     "ending",
     "error_of",
     "get_protocol",
     "integer",
     "join_url",
     "key_header",
+    "leads_on",
     "number",
     "object_or_empty",
     "objects",
