@@ -18,6 +18,7 @@ from agent_magic.protocols.openai import OpenAI
 from agent_magic.protocols.openai_responses import OpenAIResponses
 from agent_magic.protocols.runagent import RunAgent
 from agent_magic.protocols.you import You
+from agent_magic.protocols.you_research import YouResearch
 
 __all__ = [
     "AgentProtocol",
@@ -54,7 +55,7 @@ GROUP = "agent_magic.protocols"
 
 
 BUILT_IN: dict[str, AgentProtocol] = {
-    wire.name: wire for wire in (Anthropic(), OpenAI(), OpenAIResponses(), RunAgent(), You())
+    wire.name: wire for wire in (Anthropic(), OpenAI(), OpenAIResponses(), RunAgent(), You(), YouResearch())
 }
 
 
