@@ -40,7 +40,7 @@ from agent_magic.events import (
 from agent_magic.protocols._asking import key_header, refuse_fields
 from agent_magic.protocols._base import HTTPFailure, Keeper
 from agent_magic.protocols._ends import error_of
-from agent_magic.protocols._json import integer, number, object_or_empty, objects, text, to_json
+from agent_magic.protocols._json import integer, number, object_or_empty, objects, read_json, text, to_json
 from agent_magic.protocols._pieces import Joiner
 
 __all__ = ["YouResearch", "YouResearchDecoder"]
@@ -140,6 +140,8 @@ class YouResearchDecoder:
         """A task that has begun, one that goes on, or one with its result; or the answer of one that did not wait."""
         words = body.decode("utf-8", "replace")
         sent = ServerSentEvent("", words)
+        if self._task is not None and not _is_json(words):
+            return  # a reply of no stated length that was cut short: it can be asked for again
         reply = object_or_empty(words)
         status = text(reply.get("status"))
         if (result := _result(reply)) is not None:
@@ -273,6 +275,14 @@ class YouResearchDecoder:
     def _joined(self) -> list[AgentEvent]:
         rest = self._joiner.flush()
         return [Text(text=rest)] if rest else []
+
+
+def _is_json(words: str) -> bool:
+    try:
+        read_json(words)
+    except ValueError:
+        return False
+    return True
 
 
 def _place(said: Mapping[str, Any], sent: ServerSentEvent) -> int | None:

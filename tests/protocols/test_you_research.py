@@ -383,6 +383,20 @@ class TestRun:
         assert lines(server) == ["POST /v1/research", STREAM, RESULT, RESULT]
         assert [event.attempt for event in run.transcript.events if isinstance(event, Retrying)] == [1]
 
+    def test_a_result_that_is_cut_short(self) -> None:
+        """A result whose length nobody stated, and of which only a part came, is asked for again."""
+        replies = iter([FINISHED[:-40], FINISHED])
+
+        async def script(connection: Connection) -> None:
+            if "/stream" in connection.head or connection.head.startswith("POST"):
+                await served()(connection)
+            else:
+                await connection.send(head("application/json") + next(replies))
+
+        with ScriptedServer(script) as server:
+            run = run_against(server.url, YouResearch())
+        assert (run.transcript.status, run.transcript.text, run.transcript.retries) == ("done", TEXT, 1)
+
     def test_a_result_that_never_comes(self) -> None:
         """A task that says for ever that it runs is asked no oftener than a lost connection is made anew."""
         with ScriptedServer(served(finished=b'{"id": "t", "status": "running"}')) as server:
