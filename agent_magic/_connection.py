@@ -118,8 +118,11 @@ class Client:
             name.lower(): value.reveal() if isinstance(value, Secret) else value
             for name, value in request.headers.items()
         }
-        headers |= {"content-type": "application/json", "cache-control": "no-store"}
-        return self._client.build_request(request.method, request.url, headers=headers, content=request.encoded_body())
+        headers["cache-control"] = "no-store"
+        if request.body is not None:
+            headers["content-type"] = "application/json"
+        content = request.encoded_body() or None
+        return self._client.build_request(request.method, request.url, headers=headers, content=content)
 
     async def _stay(self, response: httpx.Response) -> None:
         # Without a Location httpx takes a redirect as it is; with one it reads the URL, and may fail at it, even to

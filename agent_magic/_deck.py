@@ -38,7 +38,7 @@ from agent_magic._tape import (
 from agent_magic._transcript import Transcript
 from agent_magic.errors import AgentMagicError, ProtocolError, StreamLost
 from agent_magic.events import AgentEvent, Done, Failed, Notice, Replace, ServerSentEvent, Text
-from agent_magic.protocols import AgentProtocol, Decoder, HTTPFailure, get_protocol
+from agent_magic.protocols import AgentProtocol, Decoder, HTTPFailure, get_protocol, leads_on
 
 __all__ = ["Call", "Clock", "Player", "Taped", "entry_of", "replay"]
 
@@ -99,6 +99,10 @@ class _TapedDecoder:
         self._decoder = decoder
         self._tell = tell
 
+    @property
+    def leads_on(self) -> bool:
+        return leads_on(self._decoder)
+
     def decode(self, sent: ServerSentEvent) -> Iterable[AgentEvent]:
         self._tell(sent)
         return self._decoder.decode(sent)
@@ -137,7 +141,7 @@ class Player:
 
     def play(self, entry: Entry) -> None:
         """Do again what `entry` says."""
-        if self.error is not None:
+        if self.error is not None and not isinstance(entry, Flushed):
             return
         match entry:
             case Heard():
@@ -172,7 +176,8 @@ class Player:
             self._emit(self._held)
             self._held = None
         for event in self._decoder.flush():
-            self._emit(event)
+            if self.error is None or isinstance(event, Notice):  # as `_stream`: no text stands behind a cut
+                self._emit(event)
 
     def can_go_on(self) -> bool:
         """Whether the wire can take the stream up again where the tape ends."""

@@ -18,7 +18,7 @@ import msgspec
 from agent_magic._keys import Secret, strike_all
 from agent_magic._request import AgentRequest
 from agent_magic.events import AgentEvent, Done, Failed, Reasoning, Replace, ServerSentEvent, Text
-from agent_magic.protocols import Decoder, read_json
+from agent_magic.protocols import Decoder, leads_on, read_json
 
 __all__ = ["guarded", "nobody"]
 
@@ -44,6 +44,10 @@ class _Guarded:
         self._waiting: dict[tuple[type[Text | Reasoning], int], str] = {}
         self._begun: set[int] = set()
         self._has_pieces = False
+
+    @property
+    def leads_on(self) -> bool:
+        return leads_on(self._decoder)
 
     def decode(self, sent: ServerSentEvent) -> Iterator[AgentEvent]:
         if any(secret.is_in(f"{sent.data}\n{sent.event}\n{sent.id}") for secret in self._secrets):

@@ -313,7 +313,8 @@ def show_request(agent: Agent, filled: Filled, parameters: dict[str, Any], earli
 
     request = agent.request(filled.text, parameters, earlier or ALONE)
     secrets = [value for value in request.headers.values() if isinstance(value, Secret)]
-    body = strike_all(msgspec.json.format(request.encoded_body(), indent=2).decode(), secrets)
+    plain = b"" if request.body is None else msgspec.json.format(request.encoded_body(), indent=2)
+    body = strike_all(plain.decode(), secrets)
     headers = "\n".join(f"{name}: {value}" for name, value in request.headers.items())
     size = f"{len(request.encoded_body()):,} bytes, not sent."
     missing = [f"There is no key yet: {agent.key_variable} is not set."] if any(one.is_empty for one in secrets) else []

@@ -13,7 +13,7 @@ from msgspec import Struct
 from agent_magic._keys import Secret
 from agent_magic.errors import ConfigError
 
-__all__ = ["ALONE", "AgentRequest", "Earlier", "HTTPRequest", "Said", "check_base_url", "host_of", "join_url"]
+__all__ = ["ALONE", "AgentRequest", "Earlier", "HTTPRequest", "Said", "Task", "check_base_url", "host_of", "join_url"]
 
 
 class Said(Struct, frozen=True, omit_defaults=True):
@@ -39,12 +39,25 @@ class Earlier(Struct, frozen=True):
 ALONE = Earlier()
 
 
+class Task(Struct, frozen=True):
+    """A task that a server works on by itself: its name there, and how far what it tells has been read.
+
+    `after` is the number of the last event that has come; None before the first. `is_over`: there are no more
+    events, and what is asked for is the result.
+    """
+
+    id: str
+    after: int | None = None
+    is_over: bool = False
+
+
 class AgentRequest(Struct, frozen=True):
     """One question to one agent, before any wire has a say in it.
 
     `key_env` is the variable that the key came from, for messages. `auth` names how the key travels:
     ``bearer`` or ``x-api-key``; None leaves it to the wire. `session_id` names a conversation that the server keeps;
-    one that is kept here is `said`, and goes along.
+    one that is kept here is `said`, and goes along. `task` is what a resumed request goes on with, where the server
+    has a name for it.
     """
 
     prompt: str
@@ -58,6 +71,7 @@ class AgentRequest(Struct, frozen=True):
     key: Secret | None = None
     key_env: str | None = None
     auth: str | None = None
+    task: Task | None = None
 
     @property
     def secrets(self) -> list[Secret]:
@@ -66,18 +80,20 @@ class AgentRequest(Struct, frozen=True):
 
 
 class HTTPRequest(Struct, frozen=True):
-    """One request as it will stand on the wire; a header's value may be a `Secret`."""
+    """One request as it will stand on the wire; a header's value may be a `Secret`. A GET has no `body`."""
 
     method: str
     url: str
     headers: dict[str, str | Secret]
-    body: dict[str, Any]
+    body: dict[str, Any] | None = None
 
     def encoded_body(self) -> bytes:
-        """The body as JSON in UTF-8.
+        """The body as JSON in UTF-8; empty where there is none.
 
         Raises `ConfigError` for a value that JSON cannot hold.
         """
+        if self.body is None:
+            return b""
         try:
             return msgspec.json.encode(self.body)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:

@@ -8,6 +8,8 @@ up again as the decoder says. Its rules:
   accepts every connection and says nothing new does not get to be asked for ever.
 - Before the first event the same request may be sent again: after a connection that failed, and
   after a status that says "not now". After it, only a request that resumes.
+- Where a reply leads to another request (a task to its stream, the stream to the result) that one follows at
+  once; it is no retry. A server that leads on and on, and to nothing, does not get to either.
 - Every ending is one sentence that names the host, and none shows the key.
 """
 
@@ -42,6 +44,7 @@ from agent_magic.events import (
     Connecting,
     Done,
     Failed,
+    Notice,
     Reasoning,
     Replace,
     Retrying,
@@ -51,7 +54,7 @@ from agent_magic.events import (
     ToolResult,
     Usage,
 )
-from agent_magic.protocols import AgentProtocol, HTTPFailure
+from agent_magic.protocols import AgentProtocol, HTTPFailure, leads_on
 
 __all__ = ["Policy", "follow"]
 
@@ -61,6 +64,9 @@ Emit = Callable[[AgentEvent], None]
 RETRIED_STATUSES = frozenset({408, 425, 429, 502, 503, 504, 529})
 # What makes an attempt a success, beside text. A server that only greets, on each connection anew, makes no progress.
 SUBSTANCE = (Reasoning, ToolCall, ToolResult, Source, Artifact)
+
+# A task leads to its stream and that to the result. More without a word of the answer is no way to one.
+MOST_LEADS = 4
 
 
 class _Lost(Exception):
@@ -137,6 +143,8 @@ class _Exchange:
         self._ended = False
         self._is_cut = False
         self._failures = 0
+        self._leads = 0
+        self._place = -1
 
     async def run(self, client: Client) -> None:
         """Connect, read, and take up again until the answer has ended."""
@@ -145,11 +153,12 @@ class _Exchange:
                 try:
                     await self._pace.wait()
                     await self._connection(client)
+                    self._lead_on()
                 except _Lost as lost:
                     await self._prepare_retry(lost)
         finally:
             for event in self._decoder.flush():
-                if not self._is_cut:  # what is left would stand behind the cut
+                if not self._is_cut or isinstance(event, Notice):  # text that is left would stand behind the cut
                     self._emit(event)
 
     async def _connection(self, client: Client) -> None:
@@ -174,19 +183,38 @@ class _Exchange:
                     self._take(event)
                     if self._ended:
                         return
+                if leads_on(self._decoder):
+                    return
             if not self._was_all():
                 self._lose(f"{self._host} ended the stream before the answer was complete")
         elif reply.media_type == "application/json":
             for event in self._decoder.whole(await reply.whole()):
                 self._take(event)
-            if not self._ended:
-                raise ProtocolError(f"{self._host} sent a reply that is not an answer; nothing more is to come.")
+            if not self._ended and not leads_on(self._decoder):
+                self._miss()
+            self._arrived = True
         else:
             raise ProtocolError(
                 f"{self._host} answered with {reply.media_type[:80] or 'no content type'} and not with an event "
                 "stream; check base_url.",
                 await self._beginning(reply),
             )
+
+    def _miss(self) -> NoReturn:
+        """A JSON reply was no answer: lost where one had begun, as it may be had later; else a broken protocol."""
+        if self._arrived:
+            self._lose(f"{self._host} answered without the rest of the answer")
+        raise ProtocolError(f"{self._host} sent a reply that is not an answer; nothing more is to come.")
+
+    def _lead_on(self) -> None:
+        """Have the request ready that the last reply leads to, if it does."""
+        if self._ended:
+            return
+        self._leads += 1
+        following = self._decoder.resume()
+        if self._leads > MOST_LEADS or following is None:
+            self._lose(f"{self._host} led from one reply to the next and to no answer")
+        self._request = self._protocol.request(following)
 
     def _was_all(self) -> bool:
         """Whether the answer is complete, now that the connection has ended."""
@@ -220,7 +248,7 @@ class _Exchange:
 
     def _go_on(self) -> None:
         """The answer went on, which renews the budget of retries."""
-        self._failures = 0
+        self._failures = self._leads = 0
         if not self._has_passed:
             self._has_passed = True
             self._pace.passed += 1
@@ -273,11 +301,11 @@ class _Exchange:
         """Wait and have the next request ready, or raise what ended the run."""
         if lost.says_later:
             self._hold_all(lost.retry_after or 0)
-        self._failures += 1
+        following = self._decoder.resume() if self._arrived else None
+        self._failures = 1 if self._has_moved(following) else self._failures + 1
         if self._failures > self._policy.retries:
             self._give_up(lost)
             return
-        following = self._decoder.resume() if self._arrived else None
         if self._arrived and following is None:
             if lost.failed is None and isinstance(lost.error, StreamLost):
                 raise StreamLost(f"{str(lost.error)[:-1]} (this stream cannot be taken up again).")
@@ -297,6 +325,14 @@ class _Exchange:
         if lost.says_later:
             self._pace.hold(delay)
         await anyio.sleep(delay)
+
+    def _has_moved(self, following: AgentRequest | None) -> bool:
+        """Whether the task that `following` names has come further since it was last asked for."""
+        task = None if following is None else following.task
+        if task is None or task.after is None or task.after <= self._place:
+            return False
+        self._place = task.after
+        return True
 
     def _hold_all(self, seconds: float) -> None:
         """Let nobody who shares the pace ask for so long; where others got through meanwhile, renew the budget."""

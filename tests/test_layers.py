@@ -20,6 +20,7 @@ from agent_magic._overview import Overview
 from agent_magic._show import Shown
 from agent_magic._verbs import manage
 from agent_magic.errors import ConfigError
+from agent_magic.protocols import BUILT_IN
 
 FILE = 'default = "mine"\n[agents.mine]\nprotocol = "you"\ntimeout = 1\nretries = 1\nbackoff = 1\n[agents.other]\nprotocol = "runagent"\n'
 
@@ -267,7 +268,7 @@ def test_plug_ins_are_imported_when_they_are_named(tmp_path: Path) -> None:
     )
     bad = "Agent(...): protocol: The protocol 'bad' (bad:Bad) cannot be loaded"
     assert done.stdout.splitlines() == [
-        "['ag-ui', 'anthropic', 'bad', 'good', 'openai', 'openai-responses', 'runagent', 'you'] you set()",
+        f"{sorted([*BUILT_IN, 'bad', 'good'])} you set()",
         "good False",
         f"ConfigError {bad}: ModuleNotFoundError No module named 'nothing_of_that_name'.",
         "ConfigError Agent(...): protocol: There is no protocol 'godo'; did you mean 'good'?",

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from agent_magic.protocols import BUILT_IN
 from agent_magic.testing import ScriptedServer, event_stream, says
 
 README = Path(__file__).parents[1] / "README.md"
@@ -64,7 +65,7 @@ def test_a_cell_asks_it(installed: Path, tmp_path: Path) -> None:
         done = subprocess.run([installed, "-c", CELL], capture_output=True, text=True, cwd=tmp_path, timeout=60)
         assert server.bodies() == [{"question": "Why?"}]
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "words done Why not? 2 ['https://a.example']")
-    assert "Protocols: ag-ui, anthropic, openai, openai-responses, runagent, words, you." in done.stdout
+    assert f"Protocols: {', '.join(sorted([*BUILT_IN, 'words']))}." in done.stdout
 
 
 def test_its_tests_pass(installed: Path, tmp_path: Path) -> None:

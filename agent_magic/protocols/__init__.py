@@ -6,10 +6,10 @@ from difflib import get_close_matches
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
-from agent_magic._request import AgentRequest, HTTPRequest, Said, join_url
+from agent_magic._request import AgentRequest, HTTPRequest, Said, Task, join_url
 from agent_magic.errors import ConfigError
 from agent_magic.protocols._asking import key_header, refuse_fields, turns_of
-from agent_magic.protocols._base import AgentProtocol, Decoder, HTTPFailure, Keeper, KeepsMessages
+from agent_magic.protocols._base import AgentProtocol, Decoder, HTTPFailure, Keeper, KeepsMessages, leads_on
 from agent_magic.protocols._ends import ending, error_of, usage_of
 from agent_magic.protocols._json import integer, number, object_or_empty, objects, read_json, read_object, text, to_json
 from agent_magic.protocols._pieces import Joiner, Joiners
@@ -19,6 +19,7 @@ from agent_magic.protocols.openai import OpenAI
 from agent_magic.protocols.openai_responses import OpenAIResponses
 from agent_magic.protocols.runagent import RunAgent
 from agent_magic.protocols.you import You
+from agent_magic.protocols.you_research import YouResearch
 
 __all__ = [
     "AgentProtocol",
@@ -31,12 +32,14 @@ __all__ = [
     "Keeper",
     "KeepsMessages",
     "Said",
+    "Task",
     "ending",
     "error_of",
     "get_protocol",
     "integer",
     "join_url",
     "key_header",
+    "leads_on",
     "number",
     "object_or_empty",
     "objects",
@@ -54,7 +57,7 @@ GROUP = "agent_magic.protocols"
 
 
 BUILT_IN: dict[str, AgentProtocol] = {
-    wire.name: wire for wire in (AGUI(), Anthropic(), OpenAI(), OpenAIResponses(), RunAgent(), You())
+    wire.name: wire for wire in (AGUI(), Anthropic(), OpenAI(), OpenAIResponses(), RunAgent(), You(), YouResearch())
 }
 
 

@@ -5,6 +5,13 @@ each run. A decoder holds all the state of one run's stream, over as many connec
 takes. Whoever drives it calls, per connection, `decode` for each server-sent event or `whole` for a
 JSON reply, and `closed` at the connection's end; after a lost one `resume`, and when there is no more to come `flush`.
 Nothing that a server sends may make a decoder raise anything but `ProtocolError`.
+
+An answer may stand behind more than one request: a POST that is answered with a task's name, the stream of
+that task, its result. The decoder of such a wire has a property `leads_on`, which is true when a reply has said
+all that it has to say and the answer is to be had from the request that `resume` gives. That request is made at
+once, and is no retry. It may name a `Task`; one that has come further than the one before renews the budget of
+retries. A JSON reply that neither ends the answer nor leads on is a lost connection where the decoder can
+resume, and a broken protocol where it cannot.
 """
 
 from __future__ import annotations
@@ -18,7 +25,7 @@ from agent_magic._request import AgentRequest, HTTPRequest
 from agent_magic.errors import AgentMagicError
 from agent_magic.events import AgentEvent, ServerSentEvent
 
-__all__ = ["AgentProtocol", "Decoder", "HTTPFailure", "Keeper", "KeepsMessages"]
+__all__ = ["AgentProtocol", "Decoder", "HTTPFailure", "Keeper", "KeepsMessages", "leads_on"]
 
 Keeper = Literal["server", "client", "nobody"]
 
@@ -43,16 +50,21 @@ class Decoder(Protocol):
         """What `sent` says. Raises `ProtocolError` where it cannot be read."""
 
     def whole(self, body: bytes) -> Iterable[AgentEvent]:
-        """The answer in a JSON reply that was not streamed. Raises `ProtocolError`."""
+        """The answer in a JSON reply that was not streamed, or what leads to it. Raises `ProtocolError`."""
 
     def closed(self) -> Iterable[AgentEvent]:
         """What it means that the connection ended: a `Done` where the answer was complete, mostly nothing."""
 
     def flush(self) -> Iterable[AgentEvent]:
-        """What is left when nothing more will come."""
+        """What is left when nothing more will come, however the run has ended: the place for last words."""
 
     def resume(self) -> AgentRequest | None:
         """The request that goes on where the lost connection ended, or None where the wire cannot."""
+
+
+def leads_on(decoder: Decoder) -> bool:
+    """Whether the answer is to be had from the request that `decoder.resume` gives, and not from this reply."""
+    return bool(getattr(decoder, "leads_on", False))
 
 
 class AgentProtocol(Protocol):

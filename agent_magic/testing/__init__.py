@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from agent_magic.testing._certificates import Certificates
 from agent_magic.testing._contract import ProtocolContract
+from agent_magic.testing._research import YouResearchService
 from agent_magic.testing._runs import begin_against, run_against, run_together
 from agent_magic.testing._scripts import (
     Cut,
@@ -54,6 +55,7 @@ __all__ = [
     "Script",
     "ScriptedServer",
     "Service",
+    "YouResearchService",
     "YouService",
     "begin_against",
     "breaks_off",

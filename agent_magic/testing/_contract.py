@@ -13,9 +13,9 @@ from msgspec.structs import asdict
 from agent_magic._request import AgentRequest
 from agent_magic.errors import ProtocolError
 from agent_magic.events import AgentEvent, Done, Failed, ServerSentEvent, Unknown
-from agent_magic.protocols import AgentProtocol
+from agent_magic.protocols import AgentProtocol, Decoder, leads_on
 from agent_magic.testing._runs import run_against
-from agent_magic.testing._scripts import says
+from agent_magic.testing._scripts import in_turn, says
 from agent_magic.testing._server import ScriptedServer
 from agent_magic.testing._streams import fold, split_events
 
@@ -23,19 +23,37 @@ __all__ = ["ProtocolContract"]
 
 
 class ProtocolContract:
-    """What every protocol keeps. Inherit, and name a protocol, a recorded stream and the text in it."""
+    """What every protocol keeps. Inherit, and name a protocol, a recorded stream and the text in it.
+
+    Where the stream stands behind a JSON reply that leads to it, or leads to one itself, name those too.
+    """
 
     protocol: ClassVar[AgentProtocol]
     recorded: ClassVar[bytes]
     expected: ClassVar[str]
+    leading: ClassVar[bytes] = b""
+    following: ClassVar[bytes] = b""
 
     def _request(self) -> AgentRequest:
         return AgentRequest(prompt="Why?", base_url="http://127.0.0.1:1", agent="demo")
 
     def _decode(self, sent: Sequence[ServerSentEvent]) -> list[AgentEvent]:
         decoder = self.protocol.decoder(self._request())
-        events = [event for one in sent for event in decoder.decode(one)]
-        return [*events, *decoder.flush()]
+        events = self._led(decoder)
+        events += [event for one in sent for event in decoder.decode(one)]
+        return [*events, *self._followed(decoder), *decoder.flush()]
+
+    def _led(self, decoder: Decoder) -> list[AgentEvent]:
+        events = list(decoder.whole(self.leading)) if self.leading else []
+        if leads_on(decoder):
+            decoder.resume()
+        return events
+
+    def _followed(self, decoder: Decoder) -> list[AgentEvent]:
+        if not leads_on(decoder):
+            return []
+        decoder.resume()
+        return list(decoder.whole(self.following))
 
     def test_whole(self) -> None:
         """The recorded stream gives the expected text and one terminal event, its last."""
@@ -46,7 +64,8 @@ class ProtocolContract:
     def test_every_event_keeps_what_was_sent(self) -> None:
         """Each event that came from the server has its server-sent event beside it."""
         sent = split_events(self.recorded)
-        assert {event.sent.data for event in self._decode(sent) if event.sent} == {one.data for one in sent}
+        replies = {reply.decode() for reply in (self.leading, self.following) if reply}
+        assert {event.sent.data for event in self._decode(sent) if event.sent} == {one.data for one in sent} | replies
 
     def test_byte_by_byte(self) -> None:
         """Sent one byte at a time over a socket, the stream gives the same events."""
@@ -67,7 +86,11 @@ class ProtocolContract:
         check()
 
     def _check_pieces(self, pieces: Sequence[bytes]) -> None:
-        with ScriptedServer(says(*pieces)) as server:
+        led, followed = (
+            [says(reply, content_type="application/json")] if reply else [] for reply in (self.leading, self.following)
+        )
+        scripts = [*led, says(*pieces), *followed]
+        with ScriptedServer(in_turn(*scripts)) as server:
             run = run_against(server.url, self.protocol)
         assert (run.transcript.status, run.transcript.text) == ("done", self.expected)
         whole = self._decode(split_events(self.recorded))
@@ -77,10 +100,12 @@ class ProtocolContract:
         """Two decoders do not know of each other: the state of a stream is its own."""
         sent = split_events(self.recorded)
         first, second = (self.protocol.decoder(self._request()) for _ in range(2))
-        events: list[list[AgentEvent]] = [[], []]
+        events = [self._led(first), self._led(second)]
         for one in sent:
             events[0] += first.decode(one)
             events[1] += second.decode(one)
+        events[0] += self._followed(first)
+        events[1] += self._followed(second)
         assert events[0] == events[1]
         assert fold(events[0]).text == self.expected
 
@@ -88,7 +113,8 @@ class ProtocolContract:
         """An event that no document names is kept as `Unknown`, and disturbs nothing."""
         sent = [ServerSentEvent("x-never-heard-of", '{"a": 1}'), *split_events(self.recorded)]
         events = self._decode(sent)
-        assert (events[0], fold(events).text) == (
+        kept = next(event for event in events if event.sent == sent[0])
+        assert (kept, fold(events).text) == (
             Unknown(name="x-never-heard-of", data='{"a": 1}', sent=sent[0]),
             self.expected,
         )

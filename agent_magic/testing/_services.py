@@ -14,7 +14,7 @@ from agent_magic.protocols.you import You
 from agent_magic.testing._scripts import Cut
 from agent_magic.testing._server import Act, Connection, head
 
-__all__ = ["Resume", "RunAgentService", "Service", "YouService"]
+__all__ = ["Resume", "RunAgentService", "Service", "Where", "YouService", "event_bytes"]
 
 Where = Callable[[dict[str, Any]], int | None]
 Resume = Literal["exactly", "repeats", "ignores", "skips", "forgot"]
@@ -109,7 +109,8 @@ class Service(ABC):
         return max(asked, min(asked + 2, len(self.pieces) - 1))
 
 
-def _event(name: str, data: str, newline: str, identity: int | None = None) -> bytes:
+def event_bytes(name: str, data: str, newline: str, identity: int | None = None) -> bytes:
+    """One server-sent event, its lines ended by `newline`, with `identity` as its ``id``."""
     lines = [f"event: {name}", f"data: {data}"]
     if identity is not None:
         lines.insert(0, f"id: {identity}")
@@ -124,19 +125,19 @@ class RunAgentService(Service):
 
     def opening(self) -> list[bytes]:
         said = json.dumps({"message": "Stream started", "session_id": self.session})
-        return [_event("start", said, "\n")]
+        return [event_bytes("start", said, "\n")]
 
     def piece(self, place: int) -> bytes:
         # Half a character goes as an escape of its own; all others as they are, in several bytes.
         text = self.pieces[place]
         is_whole = text == text.encode("utf-8", "ignore").decode()
         said = json.dumps({"content": text, "index": place}, ensure_ascii=not is_whole)
-        return _event("chunk", said, "\n")
+        return event_bytes("chunk", said, "\n")
 
     def closing(self) -> list[bytes]:
         usage = {"prompt_tokens": 10, "completion_tokens": 90, "total_tokens": 100}
         said = json.dumps({"message": "Stream complete", "usage": usage, "execution_time": 2.5})
-        return [_event("done", said, "\n")]
+        return [event_bytes("done", said, "\n")]
 
     def asked_for(self, body: dict[str, Any]) -> int | None:
         place = body.get("parameters", {}).get("resume_from_index")
@@ -152,7 +153,7 @@ class YouService(Service):
         data: dict[str, Any] = {"seq_id": number, "type": name}
         if response is not None:
             data["response"] = response
-        return _event(name, json.dumps(data), "\r\n", number)
+        return event_bytes(name, json.dumps(data), "\r\n", number)
 
     def opening(self) -> list[bytes]:
         names = ["response.created", "response.starting"]

@@ -26,6 +26,14 @@ SERVERS = {
     "forgot": "has forgotten the session",
 }
 
+TASKS = {
+    "exactly": "resumes exactly",
+    "repeats": "repeats events",
+    "ignores": "begins its stream again",
+    "skips": "skips events",
+    "forgot": "has forgotten the task",
+}
+
 
 def families() -> Iterator[tuple[str, Iterable[Case]]]:
     """Each family but the cuts, by its name."""
@@ -55,7 +63,7 @@ def rows() -> Iterator[tuple[str, Counter[str]]]:
     for (wire, resume), counted in outcomes.items():
         if wire == "you" and resume != "exactly":  # behind it this wire never asks again
             where = "cut at each byte up to the first event's end"
-        yield f"{wire}, {where}; the server {SERVERS[resume]}", counted
+        yield f"{wire}, {where}; the server {(TASKS if wire == 'you-research' else SERVERS)[resume]}", counted
     for name, cases in families():
         counted = Counter()
         for outcome in play(cases, at_once=12):

@@ -1,4 +1,4 @@
-"""The connection cut at every byte of a reply, before five kinds of server, on both wires.
+"""The connection cut at every byte of a reply, before five kinds of server, on three wires.
 
 What a correct client holds is reckoned here from the pieces and the lengths of the events alone.
 """
@@ -22,6 +22,7 @@ from agent_magic.testing import (
     RunAgentService,
     ScriptedServer,
     Service,
+    YouResearchService,
     YouService,
     head,
     run_together,
@@ -38,6 +39,7 @@ PIECES = [
 SERVICES: dict[str, Service] = {
     "runagent": RunAgentService(PIECES),
     "you": YouService(PIECES[5:12] + PIECES[14:15] + PIECES[17:18]),
+    "you-research": YouResearchService([*PIECES[:3], *PIECES[6:14], *PIECES[17:]]),
 }
 RESUMES: tuple[Resume, ...] = get_args(Resume)
 CUTS: tuple[Cut, ...] = get_args(Cut)
@@ -61,6 +63,8 @@ def events_within(service: Service, place: int) -> int:
 
 def expected(service: Service, place: int, resume: Resume) -> tuple[str, str, int, int]:
     """Status, text, number of notices and number of requests, as a correct client has them at the end."""
+    if isinstance(service, YouResearchService):
+        return expected_of_task(service, place, resume)
     whole = events_within(service, place)
     pieces = service.pieces
     seen = min(max(0, whole - len(service.opening())), len(pieces))
@@ -76,6 +80,27 @@ def expected(service: Service, place: int, resume: Resume) -> tuple[str, str, in
         left = service.skipped_to(seen)
         return "done", joined([*pieces[:seen], *pieces[left:]]), int(left > seen), 2
     return "done", joined(pieces), 0, 2
+
+
+def expected_of_task(service: YouResearchService, place: int, resume: Resume) -> tuple[str, str, int, int]:
+    """As `expected`, where the answer stands behind three requests, and the last one's reply has the text."""
+    text = joined(service.pieces)
+    named, stream, _ = map(len, service.replies)
+    if place == len(service.reply):
+        return "done", text, 0, 3
+    if place < named:
+        return "done", text, 0, 4
+    whole = events_within(service, place - named)
+    if place < named + stream and whole < len(service.events):
+        seen = max(0, whole - len(service.opening()))
+        if resume == "forgot" and place > named:
+            return "failed", "", 1, 3
+        is_gap = resume == "skips" and 0 < seen < service.skipped_to(seen)
+        return "done", text, int(is_gap), 3 if place == named else 4
+    # The stream has been read to its last event. A cut at the end of one reply touches none.
+    if place == named + stream or place < named + stream:
+        return "done", text, 0, 3
+    return ("failed", "", 1, 4) if resume == "forgot" else ("done", text, 0, 4)
 
 
 def try_cuts(wire: str, resume: Resume, cases: Sequence[tuple[int, Cut]]) -> tuple[Counter[str], list[str]]:
@@ -108,7 +133,8 @@ def try_cuts(wire: str, resume: Resume, cases: Sequence[tuple[int, Cut]]) -> tup
                 complaints.append(f"{seen} and not {due}: {transcript.error} {transcript.notices}")
             if transcript.status == "failed" and type(transcript.error) is not StreamLost:
                 complaints.append(f"{transcript.error!r} is no StreamLost")
-            outcomes["wrong" if complaints else "said" if transcript.notices else transcript.status] += 1
+            is_said = transcript.status == "done" and transcript.notices
+            outcomes["wrong" if complaints else "said" if is_said else transcript.status] += 1
             wrong += [f"{wire} {resume} {cut} at {where}: {said}" for said in complaints]
     return outcomes, wrong
 
@@ -118,12 +144,14 @@ def plan(*, everything: bool) -> Iterator[tuple[str, Resume, list[tuple[int, Cut
 
     Without it each place is cut both ways before servers that take turns, and before every server next to
     where an event ends. You.com's wire asks again only where nothing had arrived, so behind that one kind
-    of server stands for all.
+    of server stands for all. Its research takes three requests a run: there the two cuts take turns.
     """
     for wire, service in SERVICES.items():
-        ends = list(accumulate(map(len, service.events), initial=len(head())))
+        begin = len(service.replies[0]) if isinstance(service, YouResearchService) else 0
+        ends = list(accumulate(map(len, service.events), initial=begin + len(head())))
         near = {end + step for end in ends for step in (-1, 0, 1)}
-        last_asked_again = len(service.reply) if wire == "runagent" else ends[1]
+        last_asked_again = ends[1] if wire == "you" else len(service.reply)
+        takes_turns = wire == "you-research" and not everything
 
         def is_tried(place: int, turn: int, server: int, near: set[int] = near, last: int = last_asked_again) -> bool:
             if place > last:
@@ -132,7 +160,8 @@ def plan(*, everything: bool) -> Iterator[tuple[str, Resume, list[tuple[int, Cut
 
         for server, resume in enumerate(RESUMES):
             places = range(len(service.reply) + 1)
-            cases = [(place, cut) for place in places for turn, cut in enumerate(CUTS) if is_tried(place, turn, server)]
+            turns = [(place, turn) for place in places for turn in ([place % 2] if takes_turns else range(len(CUTS)))]
+            cases = [(place, CUTS[turn]) for place, turn in turns if is_tried(place, turn, server)]
             for start in range(0, len(cases), 500):
                 yield wire, resume, cases[start : start + 500]
 

@@ -223,7 +223,7 @@ class TestRequest:
         request = AGUI().request(ASK)
         assert (request.method, request.url) == ("POST", "https://agents.example/sky")
         assert request.headers == {"Accept": "text/event-stream"}
-        assert sorted(request.body) == ["context", "forwardedProps", "messages", "runId", "state", "threadId", "tools"]
+        assert sorted(request.body or ()) == ["context", "forwardedProps", "messages", "runId", "state", "threadId", "tools"]
         found = self._input()
         assert [(one.role, one.content) for one in found.messages] == [("user", "Why?")]
         assert (found.state, found.tools, found.context, found.forwarded_props) == ({}, [], [], {})
@@ -801,7 +801,8 @@ class TestAgents:
     def test_a_dry_run(self, peer: Peer) -> None:
         """It shows the thread that the session is in."""
         asked = self._agent(peer.url).request("Two?", earlier=Earlier("t", [Said("One?", "1.")]))
-        assert (asked.body["threadId"], len(asked.body["messages"])) == ("t", 3)
+        body = asked.body or {}
+        assert (body["threadId"], len(body["messages"])) == ("t", 3)
 
 
 class TestTape:

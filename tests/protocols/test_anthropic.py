@@ -119,6 +119,7 @@ class TestRequest:
             key=Secret("k"),
         )
         request = Anthropic().request(ask)
+        assert request.body is not None
         assert (request.headers["anthropic-version"], request.body["max_tokens"]) == ("2099-01-01", 9)
         assert str(request.headers["Authorization"]) == "Bearer ***"
         assert "x-api-key" not in request.headers
