@@ -21,6 +21,8 @@ from agent_magic._show import Shown
 from agent_magic._verbs import manage
 from agent_magic.errors import ConfigError
 
+pytestmark = pytest.mark.usefixtures("nothing_said")
+
 FILE = 'default = "mine"\n[agents.mine]\nprotocol = "you"\ntimeout = 1\nretries = 1\nbackoff = 1\n[agents.other]\nprotocol = "runagent"\n'
 
 
