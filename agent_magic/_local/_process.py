@@ -30,7 +30,7 @@ from anyio import to_thread
 
 from agent_magic._keys import Secret
 from agent_magic._local.__main__ import FAILED, SERVES
-from agent_magic._local._parts import model_file
+from agent_magic._local._parts import model_file, model_name
 from agent_magic.errors import AgentMagicError, ConfigError, StreamLost
 
 __all__ = ["LocalModel", "Served", "local_model", "running"]
@@ -75,7 +75,12 @@ class Served:
         self.process = _popen()
         self._watcher = Thread(target=self._watch, name="agent_magic local", daemon=True)
         self._watcher.start()
-        asked = {"model": str(model), "threads": _threads(), "settings": {**SETTINGS, "api_keys": [key.reveal()]}}
+        asked = {
+            "model": str(model),
+            "name": model_name(str(model)),
+            "threads": _threads(),
+            "settings": {**SETTINGS, "api_keys": [key.reveal()]},
+        }
         stdin = self.process.stdin
         with suppress(OSError):  # it has ended already, which is said where it is waited for
             assert stdin is not None  # noqa: S101
