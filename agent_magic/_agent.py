@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from msgspec import structs
 
+from agent_magic._check import local_defaults
 from agent_magic._config import AgentConfig, Source, keeps_journal, load_settings
 from agent_magic._connection import check_request
 from agent_magic._journal import journal_folder
 from agent_magic._key_sources import checked_key, find_key, look_up
 from agent_magic._keys import Secret
+from agent_magic._local import local_model
 from agent_magic._map import Map
 from agent_magic._pace import Pace
 from agent_magic._policy import Policy
@@ -38,6 +42,8 @@ class Begin(Protocol):
     def __call__(self, ask: AgentRequest, earlier: Earlier = ALONE) -> tuple[AgentResult, Run]: ...
 
 
+# What llama.cpp's server speaks.
+LOCAL_WIRES = ("openai", "openai-responses", "anthropic")
 SECRET_HEADER = re.compile("auth(?!or$)|key|token|secret|cookie|passw|jwt|credential|session|signature", re.IGNORECASE)
 
 
@@ -52,8 +58,11 @@ class Agent:
     """
 
     def __init__(self, name: str | None = None, /, **settings: Any) -> None:
-        if name is None and "protocol" in settings:
-            self.name, base = settings.get("agent", settings["protocol"]), AgentConfig()
+        if isinstance(settings.get("gguf"), os.PathLike):
+            settings["gguf"] = os.fspath(settings["gguf"])
+        if name is None and not {"protocol", "gguf"}.isdisjoint(settings):
+            base = AgentConfig(**local_defaults(settings))
+            self.name = settings.get("agent", settings.get("protocol", base.agent))
             self._project: Path | None = None
             self._trust = Trust()
             source = Source("Agent(...)")
@@ -144,6 +153,8 @@ class Agent:
         )
         # Nobody is asked for the key of a request that cannot be sent.
         check_request(self.protocol.request(ask), self._policy())
+        if self.config.gguf is not None:
+            return structs.replace(ask, key=local_model(self.config.gguf).key)
         if variable is None:
             return ask
         if not dry:
@@ -170,7 +181,8 @@ class Agent:
         if not prompt.strip():
             raise PromptError("The prompt is blank; write the question below the %%agent line, or as the text to ask.")
         config = self.config
-        if self.conversations == "client" and self.protocol.base_url and "agent" not in self.origins:
+        named = "agent" in self.origins or config.gguf is not None
+        if self.conversations == "client" and self.protocol.base_url and not named:
             raise ConfigError(
                 f'The agent {self.name!r} does not say which model it asks: add agent = "…", the model\'s name at '
                 f"{host_of(self.base_url)}."
@@ -209,7 +221,7 @@ class Agent:
 
     def asking(self, pace: Pace | None = None) -> Begin:
         """What begins to ask the requests that `prepare` gives, as runs that share `pace`."""
-        policy = self._policy()
+        policy, gguf = self._policy(), self.config.gguf
         journal = journal_folder() if keeps_journal() else None  # settings files are read for it: once for all rows
 
         def begin(ask: AgentRequest, earlier: Earlier = ALONE) -> tuple[AgentResult, Run]:
@@ -217,7 +229,8 @@ class Agent:
             if found is None and not ask.base_url:
                 ask = self._addressed(ask)
             taping = Taping(journal, self.tapes.new(ask, earlier)) if found is None else Taping(replays=found)
-            run = Run(self.protocol, ask, policy, self.name, taping, pace=pace)
+            local = None if gguf is None or found is not None else local_model(gguf)
+            run = Run(self.protocol, ask, policy, self.name, taping, pace=pace, local=local)
             result = AgentResult(run, ask.parameters)
             run.start()
             return result, run
@@ -318,19 +331,35 @@ class Agent:
 
     @property
     def base_url(self) -> str:
-        """The URL that is asked: the settings' own, or the protocol's."""
+        """The URL that is asked: the settings' own, or the protocol's.
+
+        A model of this machine's has one while its process runs; before that it is this machine's, without a port.
+        """
+        if self.config.gguf is not None:
+            return self._local_url(self.config.gguf)
         if self.config.embedded and self.config.base_url is None:
             return _embedded_url()
         return self.config.base_url or self.protocol.base_url
 
     @property
     def key_variable(self) -> str | None:
-        """The name of the key, where one goes along."""
+        """The name of the key, where one goes along; the one of a model's process has none, for it is made here."""
+        if self.config.gguf is not None:
+            return None
         if self.config.embedded and self.config.key_env is None:
             return None
         if self.config.key_env is not None:
             return self.config.key_env or None
         return self.protocol.key_env
+
+    def _local_url(self, gguf: str) -> str:
+        if self.protocol.name not in LOCAL_WIRES:
+            raise ConfigError(
+                f"The agent {self.name!r} is a model that is served here, by {', '.join(LOCAL_WIRES[:-1])} or "
+                f"{LOCAL_WIRES[-1]}; {self.protocol.name} is not among them."
+            )
+        place = local_model(gguf).url or "http://127.0.0.1"
+        return f"{place}{urlsplit(self.protocol.base_url).path}"
 
     def _found_protocol(self) -> AgentProtocol:
         try:

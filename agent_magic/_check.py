@@ -12,12 +12,22 @@ from typing import Any, get_args, get_origin
 
 import msgspec
 
+from agent_magic._local import model_name
 from agent_magic._modes import MODES
 from agent_magic._policy import Price
 from agent_magic._settings import AgentConfig, check_values
 from agent_magic.errors import ConfigError
 
-__all__ = ["SETTABLE", "check_names", "checked_agent", "checked_value", "nearest", "read_number", "written"]
+__all__ = [
+    "SETTABLE",
+    "check_names",
+    "checked_agent",
+    "checked_value",
+    "local_defaults",
+    "nearest",
+    "read_number",
+    "written",
+]
 
 TYPES = {field.name: field.type for field in msgspec.structs.fields(AgentConfig) if field.name != "embedded"}
 SETTABLE = tuple(TYPES)
@@ -33,6 +43,7 @@ EXAMPLES = {
     "protocol": '"runagent"',
     "agent": '"advanced"',
     "base_url": '"https://api.example.com"',
+    "gguf": '"~/models/small.gguf"',
     "key_env": '"YDC_API_KEY"',
     "auth": '"bearer"',
     "parameters": '{ verbosity = "high" }',
@@ -54,14 +65,21 @@ def checked_agent(where: str, name: str, table: object) -> AgentConfig:
     if not isinstance(table, Mapping):
         raise ConfigError(f"{where}: {place} is a table; write [{place}].")
     check_names(f"{where}: ", f"{place}.", table, SETTABLE)
-    if "protocol" not in table:
+    if "protocol" not in table and "gguf" not in table:
         raise ConfigError(f'{where}: {place} has no protocol; name one, such as protocol = "runagent".')
-    config = AgentConfig(**{key: _converted(f"{where}: {place}.{key}", key, value) for key, value in table.items()})
+    values = {key: _converted(f"{where}: {place}.{key}", key, value) for key, value in table.items()}
+    config = AgentConfig(**local_defaults(values) | values)
     try:
         check_values(config)
     except ConfigError as error:
         raise ConfigError(f"{where}: {place}: {error}") from None
     return config
+
+
+def local_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What holds of an agent that names a model's file, where nobody says otherwise; nothing of another."""
+    gguf = values.get("gguf")
+    return {"protocol": "openai", "agent": model_name(gguf)} if isinstance(gguf, str) else {}
 
 
 def checked_value(label: str, name: str, value: object) -> Any:

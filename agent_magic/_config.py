@@ -5,7 +5,8 @@ nearest ``agent_magic.toml``, or ``pyproject.toml`` with a table ``tool.agent_ma
 folder; and the user's, ``agent_magic/config.toml`` in the folder of the user's settings. An agent is
 described wholly in one of them, so that no file can change one word of what another has said. Without
 any, there are the embedded agents alone. Above the files' agents stand those of ``%config AgentMagics.agents``, each
-whole as well. Every mistake is one sentence that names the file, the key and the nearest right one.
+whole as well. A model's file is looked for beside the file that names it. Every mistake is one sentence that names
+the file, the key and the nearest right one.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from agent_magic._check import SETTABLE, check_names, checked_agent, nearest, written
 from agent_magic._layers import AGENTS, agents_said, default_said, journal_said
+from agent_magic._local import SMOLLM2, is_complete, model_name
 from agent_magic._settings import AgentConfig, check_seconds, check_values
 from agent_magic._trust import Trust
 from agent_magic.errors import ConfigError
@@ -85,6 +87,16 @@ class Settings(Struct, frozen=True):
 
 
 EMBEDDED = {
+    # How this model is at its best, of what was tried: no system text in place of the one in its file, no chance, no
+    # saying again what it has just said; and an end.
+    "local": AgentConfig(
+        protocol="openai",
+        agent=model_name(SMOLLM2),
+        gguf=SMOLLM2,
+        system="",
+        parameters={"temperature": 0, "repeat_penalty": 1.1, "max_tokens": 512},
+        embedded=True,
+    ),
     "demo": AgentConfig(protocol="runagent", embedded=True),
     "demo-you": AgentConfig(protocol="you", agent="advanced", embedded=True),
 }
@@ -164,6 +176,8 @@ def _source(where: str, name: str, says: frozenset[str]) -> Source:
 def _default(files: list[_File], agents: dict[str, AgentConfig]) -> tuple[str, str]:
     """The default agent's name, and why it is that one. The session's may be nobody's, which harms no other agent."""
     default, default_from = "demo", "nothing names another one"
+    if is_complete():
+        default, default_from = "local", "nothing names another one, and its parts are installed"
     for file in reversed(files):
         if file.default is None:
             continue
@@ -300,4 +314,7 @@ def _agent(path: Path, name: str, table: object) -> AgentConfig:
     for key in table if isinstance(table, dict) else ():
         if key in SHARED + PERSONAL:
             raise ConfigError(f"{path}: {key} stands below [agents.{name}]; write it at the top of the file.")
-    return checked_agent(str(path), name, table)
+    config = checked_agent(str(path), name, table)
+    if config.gguf is None or config.gguf == SMOLLM2 or config.gguf.startswith("~"):
+        return config
+    return structs.replace(config, gguf=str(path.parent / config.gguf))

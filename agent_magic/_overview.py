@@ -6,6 +6,7 @@ from html import escape
 
 from agent_magic._config import AgentConfig, Source, load_settings
 from agent_magic._listing import html_table, text_table
+from agent_magic._local import missing
 from agent_magic._request import host_of
 from agent_magic._run import live_runs
 from agent_magic.errors import ConfigError, visible
@@ -52,6 +53,8 @@ class Overview:
 
 
 def _place(config: AgentConfig) -> str:
+    if config.gguf is not None:
+        return missing(config.gguf) or "in a process of its own"
     if config.embedded:
         return "in this process"
     try:

@@ -18,7 +18,7 @@ __all__ = ["combined"]
 def combined(base: AgentConfig, source: Source, given: dict[str, Any]) -> tuple[AgentConfig, dict[str, str]]:
     """The settings of an agent, `given` above all, and where each that is said came from. Raises `ConfigError`."""
     said = settings_said()
-    if base.embedded:
+    if base.embedded or (base.gguf is not None and base.price is None):
         said.pop("max_cost", None)  # it costs nothing
     check_names("Agent(...): ", "", given, SETTABLE)
     try:

@@ -34,6 +34,7 @@ from agent_magic._deck import Call, Clock, Player, Taped, entry_of
 from agent_magic._echo import guarded
 from agent_magic._key_sources import forget_key
 from agent_magic._keys import strike_all
+from agent_magic._local import LocalModel
 from agent_magic._pace import Pace
 from agent_magic._policy import Price
 from agent_magic._request import AgentRequest, host_of
@@ -100,7 +101,8 @@ class Spent(NamedTuple):
 class Run:
     """A question on its way. `start` begins it; `transcript` holds what has come of it.
 
-    `taping` says whether it is written down, recorded, or replayed; `pace` is shared with runs that belong to it.
+    `taping` says whether it is written down, recorded, or replayed; `pace` is shared with runs that belong to it;
+    `local` is the model that answers, where it is one of this machine's.
     """
 
     def __init__(  # noqa: PLR0913 (what a run is given is not one thing)
@@ -112,6 +114,7 @@ class Run:
         taping: Taping = LIVE,
         *,
         pace: Pace | None = None,
+        local: LocalModel | None = None,
     ) -> None:
         self.id = uuid4().hex[:12]
         self.agent = agent
@@ -123,6 +126,7 @@ class Run:
         self._protocol = protocol
         self._policy = policy
         self._pace = pace
+        self._local = local
         self._over = Event()
         self._lock = Lock()
         self._ending: Ending | None = None
@@ -311,7 +315,9 @@ class Run:
         protocol = self._protocol
         if self._tape is not None or self._records is not None or self._begun is not None:
             protocol = Taped(protocol, self._tell, self._begun)
-        await follow(protocol, self._first_request, self._policy, self._emit, self._forget, pace=self._pace)
+        await follow(
+            protocol, self._first_request, self._policy, self._emit, self._forget, pace=self._pace, local=self._local
+        )
 
     async def _replay(self, tape: Recording) -> None:
         """Do what the tape says, as fast as it goes; its seconds are the run's."""

@@ -30,12 +30,14 @@ OWN_HEADERS = frozenset(
 class AgentConfig(Policy, frozen=True, forbid_unknown_fields=True):
     """One agent's settings: how its runs go, whom they ask and with what. See the README for each.
 
-    `base_url` None is the protocol's own default; `embedded` is the agent of this process.
+    `base_url` None is the protocol's own default; `gguf` is the file of a model that is served here; `embedded` is
+    an agent that is there without settings.
     """
 
     protocol: str = "runagent"
     agent: str = "demo"
     base_url: str | None = None
+    gguf: str | None = None
     key_env: str | None = None
     auth: str | None = None
     parameters: dict[str, Any] = field(default_factory=dict)
@@ -75,6 +77,8 @@ def check_values(config: AgentConfig) -> None:
     _check_cost(config)
     if config.base_url is not None:
         check_base_url(config.base_url)
+    if config.gguf is not None:
+        _check_local(config)
     if config.key_env:
         check_variable(config.key_env)
     if config.auth is not None and config.auth not in AUTHS:
@@ -84,6 +88,14 @@ def check_values(config: AgentConfig) -> None:
             raise ConfigError(f"the header {name!r} cannot be sent; names and values are printable ASCII.")
         if name.lower() in OWN_HEADERS:
             raise ConfigError(f"the header {name!r} is set by the connection itself; leave it out.")
+
+
+def _check_local(config: AgentConfig) -> None:
+    if not config.gguf:
+        raise ConfigError("gguf names no file; it is the path of a model, such as ~/models/small.gguf.")
+    for name in ("base_url", "key_env"):
+        if getattr(config, name):
+            raise ConfigError(f"gguf is a model that is served here, and needs no {name}; leave one of the two out.")
 
 
 def _check_cost(config: AgentConfig) -> None:

@@ -12,6 +12,7 @@ from agent_magic._check import SETTABLE
 from agent_magic._config import load_settings
 from agent_magic._key_sources import look_up
 from agent_magic._listing import html_table, text_table
+from agent_magic._local import missing
 from agent_magic._overrides import override
 from agent_magic._request import host_of
 from agent_magic.errors import ConfigError
@@ -20,8 +21,10 @@ __all__ = ["Shown", "use"]
 
 COLUMNS = ("setting", "value", "from")
 NOTHING = "none"
+# What is said of an agent that is there without settings.
+SAID_OF_EMBEDDED = {"protocol", "agent", "gguf", "system", "parameters"}
 # Whom a cell asks, and with what; how a run goes stands below.
-FIRST = ("protocol", "agent", "base_url", "key_env", "auth", "system", "parameters", "headers", "tape")
+FIRST = ("protocol", "agent", "gguf", "base_url", "key_env", "auth", "system", "parameters", "headers", "tape")
 
 
 class Shown:
@@ -63,6 +66,8 @@ def _rows(agent: Agent) -> Iterator[tuple[str, str, str]]:
 def _value(agent: Agent, name: str) -> str:
     match name:
         case "base_url":
+            if agent.config.gguf is not None:
+                return missing(agent.config.gguf) or "in a process of its own"
             return "in this process" if _is_embedded(agent, name) else agent.base_url or NOTHING
         case "key_env":
             return agent.key_variable or NOTHING
@@ -81,7 +86,7 @@ def _value(agent: Agent, name: str) -> str:
 def _origin(agent: Agent, name: str) -> str:
     if name in agent.origins:
         return agent.origins[name]
-    if _is_embedded(agent, name) or (name in {"protocol", "agent"} and agent.config.embedded):
+    if _is_embedded(agent, name) or (name in SAID_OF_EMBEDDED and agent.config.embedded):
         return "embedded"
     return "the protocol's own" if name in {"base_url", "key_env", "auth"} else "default"
 

@@ -18,13 +18,16 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from typing import NoReturn
+from urllib.parse import urlsplit
 
 import anyio
+from msgspec import structs
 
 from agent_magic._connection import Broken, Client, Reply
 from agent_magic._echo import guarded, nobody
 from agent_magic._keys import Secret, strike_all
 from agent_magic._limits import Limits
+from agent_magic._local import LocalModel, Served
 from agent_magic._pace import Pace
 from agent_magic._policy import Policy
 from agent_magic._request import AgentRequest, host_of
@@ -45,6 +48,7 @@ from agent_magic.events import (
     Done,
     Failed,
     Notice,
+    Progress,
     Reasoning,
     Replace,
     Retrying,
@@ -93,17 +97,22 @@ async def follow(  # noqa: PLR0913 (each is a seam of its own)
     in_pieces: Callable[[], None] = nobody,
     *,
     pace: Pace | None = None,
+    local: LocalModel | None = None,
 ) -> None:
     """Run one request to its terminal event, which is emitted, or to an `AgentMagicError`, which is raised.
 
     `in_pieces` is called where the server has sent a key back in several events. `pace` is shared with the
-    runs that belong to this one.
+    runs that belong to this one. `local` is the model that answers, where it is one of this machine's: its process
+    is begun and waited for first, and where it ends, so does the run.
     """
     pace = pace or Pace()
-    exchange = _Exchange(protocol, ask, policy, emit, in_pieces, pace=pace)
     await pace.wait()  # what others have to wait for does not count against `max_time`
     async with Client(ask.base_url, policy, ask.secrets) as client:
         with anyio.move_on_after(policy.max_time) as limit:
+            served = None
+            if local is not None:
+                served, ask = await _loaded(local, ask, emit)
+            exchange = _Exchange(protocol, ask, policy, emit, in_pieces, pace=pace, served=served)
             try:
                 await exchange.run(client)
             except AgentMagicError as error:
@@ -113,6 +122,15 @@ async def follow(  # noqa: PLR0913 (each is a seam of its own)
                 f"The run was ended: {host_of(ask.base_url)} took longer than max_time = {policy.max_time:g} s; "
                 "what had arrived by then is kept."
             )
+
+
+async def _loaded(local: LocalModel, ask: AgentRequest, emit: Emit) -> tuple[Served, AgentRequest]:
+    """The process that serves `local`, and `ask` with the place where it does."""
+    served = await local.serve()
+    if not served.began.done():
+        emit(Progress(message=f"loading {ask.agent}"))
+    url = await local.ready(served)
+    return served, structs.replace(ask, base_url=f"{url}{urlsplit(ask.base_url).path}")
 
 
 class _Exchange:
@@ -127,9 +145,11 @@ class _Exchange:
         in_pieces: Callable[[], None],
         *,
         pace: Pace,
+        served: Served | None = None,
     ) -> None:
         self._protocol = protocol
         self._pace = pace
+        self._served = served
         self._others_passed = 0
         self._has_passed = False
         self._policy = policy
@@ -299,6 +319,10 @@ class _Exchange:
 
     async def _prepare_retry(self, lost: _Lost) -> None:
         """Wait and have the next request ready, or raise what ended the run."""
+        if self._served is not None and isinstance(lost.error, StreamLost):
+            ended = await self._served.fate()
+            if ended is not None:
+                raise ended
         if lost.says_later:
             self._hold_all(lost.retry_after or 0)
         following = self._decoder.resume() if self._arrived else None

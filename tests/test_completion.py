@@ -23,13 +23,15 @@ from agent_magic._options import known_options
 from agent_magic._slips import TRANSFORMERS
 from agent_magic._verbs import VERBS
 
+pytestmark = pytest.mark.usefixtures("nothing_said")
+
 SETTINGS = """
 default = "researcher"
 [agents.researcher]
 protocol = "you"
 key_env = ""
 parameters = { verbosity = "high", tools = [] }
-[agents.local-one]
+[agents.near-one]
 protocol = "runagent"
 """
 
@@ -74,7 +76,7 @@ def words(before: str) -> list[str]:
     return [word for word, _ in offers(before, NAMES).words]
 
 
-AGENTS = ["researcher", "demo", "demo-you", "local-one"]
+AGENTS = ["researcher", "local", "demo", "demo-you", "near-one"]
 
 
 @pytest.mark.parametrize(
@@ -83,8 +85,8 @@ AGENTS = ["researcher", "demo", "demo-you", "local-one"]
         ("%%agent re", "re", ["researcher"]),
         ("%%agent demo-y", "demo-y", ["demo-you"]),
         ("%%agent RES", "RES", ["researcher"]),
-        ("%%agent -o x lo", "lo", ["local-one"]),
-        ("\n# a comment\n  %%agent lo", "lo", ["local-one"]),
+        ("%%agent -o x ne", "ne", ["near-one"]),
+        ("\n# a comment\n  %%agent ne", "ne", ["near-one"]),
         ("%%agent demo --ti", "--ti", ["--timeout"]),
         ("%%agent demo --dry", "--dry", ["--dry-run"]),
         ("%%agent --quiet --qu", "--qu", []),
@@ -98,7 +100,7 @@ AGENTS = ["researcher", "demo", "demo-you", "local-one"]
         ("%agent st", "st", ["stop"]),
         ("x = %agent rec", "rec", ["recover"]),
         ("1\n%agent doc", "doc", ["doctor"]),
-        ("%agent show lo", "lo", ["local-one"]),
+        ("%agent show ne", "ne", ["near-one"]),
         ("%agent use ", "", AGENTS),
         ("%agent login re", "re", ["researcher"]),
         ("%agent stop ", "", ["all"]),

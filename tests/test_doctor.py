@@ -23,6 +23,8 @@ from agent_magic._doctor import Report, examine
 from agent_magic._verbs import manage
 from agent_magic.testing import ScriptedServer
 
+pytestmark = pytest.mark.usefixtures("nothing_said")
+
 SECRET = "sk-this-must-never-be-shown-0123456789"
 NO_SHELL = SimpleNamespace(user_ns={})
 
@@ -87,6 +89,7 @@ def test_hosts_and_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_po
         host = server.url.removeprefix("http://")
     found = looked(report)
     assert {name: key for name, (key, _) in found.items()} == {
+        "local": "none wanted",
         "demo": "none wanted",
         "demo-you": "none wanted",
         "there": "RUNAGENT_API_KEY: present",

@@ -22,6 +22,8 @@ from agent_magic._verbs import manage
 from agent_magic.errors import ConfigError
 from agent_magic.protocols import BUILT_IN
 
+pytestmark = pytest.mark.usefixtures("nothing_said")
+
 FILE = 'default = "mine"\n[agents.mine]\nprotocol = "you"\ntimeout = 1\nretries = 1\nbackoff = 1\n[agents.other]\nprotocol = "runagent"\n'
 
 

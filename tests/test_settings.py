@@ -21,6 +21,8 @@ from agent_magic._template import fill
 from agent_magic.errors import AuthError, ConfigError, PromptError
 from agent_magic.testing import ScriptedServer, says
 
+pytestmark = pytest.mark.usefixtures("nothing_said")
+
 GOOD = """
 default = "researcher"
 
@@ -429,7 +431,7 @@ class TestFiles:
         settings('allow_hosts = ["a.example"]\n[agents.other]\nprotocol = "you"\n', "other.toml")
         monkeypatch.setenv("AGENT_MAGIC_CONFIG", "other.toml")
         found = load_settings()
-        assert sorted(found.agents) == ["demo", "demo-you", "other"]
+        assert sorted(found.agents) == ["demo", "demo-you", "local", "other"]
         assert found.projects == {}
 
     def test_an_agent_in_place_reads_no_file(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 
 __all__ = ["Answer", "sources_about"]
 
@@ -17,8 +17,14 @@ class Answer:
     def __init__(self, question: str, before: list[str], size: int | None = None) -> None:
         self.text = _markdown(question, before)
         self.pieces = list(_words(self.text)) if size is None else _slices(self.text, size)
+        self.half = len(self.pieces) // 2
         self.input_tokens = len(WORD.findall(question))
         self.output_tokens = len(WORD.findall(self.text))
+
+    async def read(self, start: int = 0) -> AsyncGenerator[tuple[int, str]]:
+        """The pieces from `start` on, each with its place."""
+        for index in range(start, len(self.pieces)):
+            yield index, self.pieces[index]
 
     @property
     def usage(self) -> dict[str, int]:

@@ -1,8 +1,9 @@
 """Both wires over one agent: RunAgent's ``/v1/agents/{id}/stream``, You.com's ``/v1/agents/runs``.
 
-Beside what the services document, a parameter `fail` asks for a failure to look at: ``cut`` closes
-the connection in the middle, once; ``STREAM_ERROR`` and ``CAPACITY_ERROR`` end the stream with that
-error (the latter once, and asks to wait `retry_after` seconds); a number is answered as an HTTP status.
+The answer is a text that is made here or, with `models`, a real model's. Beside what the services document, a parameter
+`fail` asks for a failure to look at: ``cut`` closes the connection in the middle, once; ``STREAM_ERROR`` and
+``CAPACITY_ERROR`` end the stream with that error (the latter once, and asks to wait `retry_after` seconds); a number is
+answered as an HTTP status.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from http import HTTPStatus
 from time import monotonic
 from typing import Any
@@ -22,6 +24,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from agent_magic.demo._answers import Answer, sources_about
+from agent_magic.demo._model import ModelAnswer, Models
+from agent_magic.errors import AgentMagicError
 
 __all__ = ["make_app"]
 
@@ -44,14 +48,21 @@ class _Session:
     """A conversation on the RunAgent wire: what was asked, and the answer that a client may resume."""
 
     def __init__(self) -> None:
-        self.questions: list[str] = []
-        self.answer: Answer | None = None
+        self.turns: list[tuple[str, Answer | ModelAnswer]] = []
         self.failed = False
 
+    @property
+    def answer(self) -> Answer | ModelAnswer | None:
+        """The answer to what was asked last."""
+        return self.turns[-1][1] if self.turns else None
 
-def make_app(key: str | None, newline: str, delay_ms: float) -> Starlette:
-    """The application; with a `key` every request must carry it, in either header."""
-    agent = _DemoAgent(key, newline, delay_ms)
+
+def make_app(key: str | None, newline: str, delay_ms: float, models: Models | None = None) -> Starlette:
+    """The application; with a `key` every request must carry it, in either header.
+
+    With `models` it is a model that answers, and not the text that is made here.
+    """
+    agent = _DemoAgent(key, newline, delay_ms, models)
     return Starlette(
         routes=[
             Route("/v1/agents/runs", _guarded(agent.you), methods=["POST"]),
@@ -72,7 +83,8 @@ def _guarded(handler: Handler) -> Handler:
 
 
 class _DemoAgent:
-    def __init__(self, key: str | None, newline: str, delay_ms: float) -> None:
+    def __init__(self, key: str | None, newline: str, delay_ms: float, models: Models | None) -> None:
+        self._models = models
         self._key = key
         self._newline = newline
         self._delay_ms = delay_ms
@@ -90,6 +102,7 @@ class _DemoAgent:
         session_id, session, _, _ = await self._runagent(request)
         answer = session.answer
         assert answer is not None
+        await _read_whole(answer)
         metadata = {"execution_time": round(monotonic() - began, 3)}
         return JSONResponse(
             {"result": answer.text, "usage": answer.usage, "metadata": metadata, "session_id": session_id}
@@ -105,10 +118,11 @@ class _DemoAgent:
         if body.get("agent") not in YOU_AGENTS:
             raise _Refused(404, {"detail": "agent_not_found"})
         _fail_with_status(body, lambda said: {"detail": said})
-        answer = Answer(question, [], _whole_number(body, "chunk_size"))
+        answer = self._answer(_Session(), question, body)
         sources = sources_about(question)
         if body.get("stream") is True:
             return self._event_stream(self._you_events(answer, sources, body))
+        await _read_whole(answer)
         return JSONResponse(
             {
                 "agent": body["agent"],
@@ -148,8 +162,7 @@ class _DemoAgent:
         while len(self._sessions) > MOST_SESSIONS:
             del self._sessions[next(iter(self._sessions))]
         if start is None:
-            session.answer = Answer(question, session.questions, _whole_number(parameters, "chunk_size"))
-            session.questions.append(question)
+            session.turns.append((question, self._answer(session, question, parameters)))
             session.failed = False
         elif session.answer is None:
             raise _Refused(
@@ -157,20 +170,31 @@ class _DemoAgent:
             )
         return session_id, session, parameters, start or 0
 
+    def _answer(self, session: _Session, question: str, parameters: dict[str, Any]) -> Answer | ModelAnswer:
+        if self._models is None:
+            asked = [asked for asked, _ in session.turns]
+            return Answer(question, asked, _whole_number(parameters, "chunk_size"))
+        return self._models.answer([(asked, said.text) for asked, said in session.turns], question, parameters)
+
     async def _chunks(
         self, session_id: str, session: _Session, parameters: dict[str, Any], start: int
     ) -> AsyncIterator[ServerSentEvent]:
         answer, began = session.answer, monotonic()
         assert answer is not None
         yield self._event("start", {"message": "Stream started", "session_id": session_id})
-        for index in range(start, len(answer.pieces)):
-            if index == len(answer.pieces) // 2 and not session.failed:
-                error = self._failure(session, parameters)
-                if error is not None:
-                    yield self._event("error", error)
-                    return
-            await self._pause(parameters)
-            yield self._event("chunk", {"content": answer.pieces[index], "index": index})
+        try:
+            async with aclosing(answer.read(start)) as pieces:
+                async for index, piece in pieces:
+                    if index == answer.half and not session.failed:
+                        error = self._failure(session, parameters)
+                        if error is not None:
+                            yield self._event("error", error)
+                            return
+                    await self._pause(parameters)
+                    yield self._event("chunk", {"content": piece, "index": index})
+        except AgentMagicError as error:
+            yield self._event("error", {"error": str(error), "code": "STREAM_ERROR"})
+            return
         figures = {"usage": answer.usage, "execution_time": round(monotonic() - began, 3)}
         yield self._event("done", {"message": "Stream complete", **figures})
 
@@ -190,7 +214,7 @@ class _DemoAgent:
                 return None
 
     async def _you_events(
-        self, answer: Answer, sources: list[dict[str, str]], body: dict[str, Any]
+        self, answer: Answer | ModelAnswer, sources: list[dict[str, str]], body: dict[str, Any]
     ) -> AsyncIterator[ServerSentEvent]:
         began, sequence = monotonic(), iter(range(1_000_000))
 
@@ -206,11 +230,12 @@ class _DemoAgent:
         yield event("response.output_content.full", full)
         yield event("response.output_item.done", {"output_index": 0})
         yield event("response.output_item.added", {"output_index": 1})
-        for place, piece in enumerate(answer.pieces):
-            if place == len(answer.pieces) // 2 and body.get("fail") == "cut":
-                raise ConnectionAbortedError("cut, as the request asked")
-            await self._pause(body)
-            yield event("response.output_text.delta", {"output_index": 1, "type": "message.answer", "delta": piece})
+        async with aclosing(answer.read()) as pieces:
+            async for place, piece in pieces:
+                if place == answer.half and body.get("fail") == "cut":
+                    raise ConnectionAbortedError("cut, as the request asked")
+                await self._pause(body)
+                yield event("response.output_text.delta", {"output_index": 1, "type": "message.answer", "delta": piece})
         yield event("response.output_item.done", {"output_index": 1})
         run_time = f"{(monotonic() - began) * 1000:.3f}"
         yield event("response.done", {"run_time_ms": run_time, "finished": True})
@@ -230,6 +255,15 @@ class _DemoAgent:
         given = request.headers.get("x-api-key") or request.headers.get("authorization", "").removeprefix("Bearer ")
         if self._key is not None and given != self._key:
             raise _Refused(401, shape("The key is missing or wrong."))
+
+
+async def _read_whole(answer: Answer | ModelAnswer) -> None:
+    try:
+        async with aclosing(answer.read()) as pieces:
+            async for _ in pieces:
+                pass
+    except AgentMagicError as error:
+        raise _Refused(500, {"detail": str(error)}) from None
 
 
 async def _json_object(request: Request) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from threading import Thread
 import uvicorn
 
 from agent_magic.demo._app import make_app
+from agent_magic.demo._model import Models
 
 __all__ = ["DemoServer"]
 
@@ -21,11 +22,21 @@ def _is_not_from_here(record: logging.LogRecord) -> bool:
 
 
 class DemoServer:
-    """The embedded agent. `newline` ends a line of the stream, `delay_ms` is the pause before a piece."""
+    """The embedded agent. `newline` ends a line of the stream, `delay_ms` is the pause before a piece.
 
-    def __init__(self, port: int = 0, key: str | None = None, newline: str = "\n", delay_ms: float = 15.0) -> None:
+    `models`: it is a model that answers.
+    """
+
+    def __init__(
+        self,
+        port: int = 0,
+        key: str | None = None,
+        newline: str = "\n",
+        delay_ms: float = 15.0,
+        models: Models | None = None,
+    ) -> None:
         self._port = port
-        app = make_app(key, newline, delay_ms)
+        app = make_app(key, newline, delay_ms, models)
         # A cut that a request asked for, and a client that left, are no news to the person at the notebook;
         # what another server in this process has to say is left alone.
         logging.getLogger("uvicorn.error").addFilter(_is_not_from_here)

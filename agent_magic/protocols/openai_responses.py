@@ -59,7 +59,8 @@ class OpenAIResponses:
             headers={**ask.headers, **key_header(ask), "Accept": "text/event-stream"},
             body={
                 "model": ask.agent,
-                "input": turns_of(ask),
+                # OpenAI takes the type for granted; llama.cpp's server takes no answer of an earlier turn without it.
+                "input": [{"type": "message", **turn} for turn in turns_of(ask)],
                 "stream": True,
                 **system,
                 **{name: value for name, value in fields.items() if value is not None},

@@ -224,7 +224,11 @@ def running_kernel(python: Path, folder: Path, **environment: str) -> Iterator[K
         display_name="test",
     )
     manager._kernel_spec = spec
-    quiet = {"PYTHONWARNINGS": "error::ResourceWarning:agent_magic", "IPYTHONDIR": str(folder / "ipython")}
+    quiet = {
+        "AGENT_MAGIC_DEFAULT": "demo",
+        "PYTHONWARNINGS": "error::ResourceWarning:agent_magic",
+        "IPYTHONDIR": str(folder / "ipython"),
+    }
     manager.start_kernel(cwd=str(folder), env={**os.environ, **quiet, **environment})
     client = manager.blocking_client()
     client.start_channels()

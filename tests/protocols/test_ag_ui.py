@@ -223,7 +223,15 @@ class TestRequest:
         request = AGUI().request(ASK)
         assert (request.method, request.url) == ("POST", "https://agents.example/sky")
         assert request.headers == {"Accept": "text/event-stream"}
-        assert sorted(request.body or ()) == ["context", "forwardedProps", "messages", "runId", "state", "threadId", "tools"]
+        assert sorted(request.body or ()) == [
+            "context",
+            "forwardedProps",
+            "messages",
+            "runId",
+            "state",
+            "threadId",
+            "tools",
+        ]
         found = self._input()
         assert [(one.role, one.content) for one in found.messages] == [("user", "Why?")]
         assert (found.state, found.tools, found.context, found.forwarded_props) == ({}, [], [], {})

@@ -66,9 +66,9 @@ def test_the_request() -> None:
     assert request.body == {
         "model": "gpt-x",
         "input": [
-            {"role": "user", "content": "One?"},
-            {"role": "assistant", "content": "1."},
-            {"role": "user", "content": "Why?"},
+            {"type": "message", "role": "user", "content": "One?"},
+            {"type": "message", "role": "assistant", "content": "1."},
+            {"type": "message", "role": "user", "content": "Why?"},
         ],
         "instructions": "Be brief.",
         "stream": True,

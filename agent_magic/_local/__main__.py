@@ -1,0 +1,43 @@
+"""The program of a local model's process: llama.cpp's own server, on loopback, until its stdin ends.
+
+It imports nothing of agent_magic. The first line of stdin is a JSON object: `settings`, the attributes of llama.cpp's
+parameters; `threads`; `model`, the file; and the `name` that replies give it, for a path is nobody else's to know. Its
+stdout says in one line where it serves, or why it does not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+# The words that those lines begin with; `_process` looks for them among what llama.cpp says.
+SERVES, FAILED = "agent_magic serves ", "agent_magic failed "
+FAILURE = 3
+
+
+def main() -> int:
+    """Serve, and end with whoever holds the other end of stdin, however that one ends."""
+    asked = json.loads(sys.stdin.buffer.readline())
+    try:
+        import xllamacpp
+
+        parameters = xllamacpp.CommonParams()
+        parameters.model.path = asked["model"]
+        parameters.model_alias = {asked["name"]}
+        parameters.cpuparams.n_threads = asked["threads"]
+        for name, value in asked["settings"].items():
+            setattr(parameters, name, value)
+        server = xllamacpp.Server(parameters)
+    except Exception as error:  # noqa: BLE001 (whatever it is, the process that asks is to say it)
+        print(f"{FAILED}{' '.join(str(error).split())}", flush=True)  # noqa: T201
+        return FAILURE
+    print(f"{SERVES}{server.listening_address}", flush=True)  # noqa: T201
+    sys.stdin.buffer.read()
+    return 0
+
+
+if __name__ == "__main__":
+    code = main()
+    # Not sys.exit: the server's threads are llama.cpp's own, and nobody is there any more who waits for an answer.
+    os._exit(code)
