@@ -19,13 +19,14 @@ from typing import NoReturn
 
 import anyio
 
-from agent_magic._connection import Broken, Client, Reply
+from agent_magic._connection import Client
 from agent_magic._echo import guarded, nobody
 from agent_magic._keys import Secret, strike_all
 from agent_magic._limits import Limits
 from agent_magic._pace import Pace
 from agent_magic._policy import Policy
-from agent_magic._request import AgentRequest, host_of
+from agent_magic._reply import Broken, Reply, Transport
+from agent_magic._request import AgentRequest, HTTPRequest, SocketRequest, host_of
 from agent_magic.errors import (
     AgentError,
     AgentMagicError,
@@ -96,7 +97,7 @@ async def follow(  # noqa: PLR0913 (each is a seam of its own)
     pace = pace or Pace()
     exchange = _Exchange(protocol, ask, policy, emit, in_pieces, pace=pace)
     await pace.wait()  # what others have to wait for does not count against `max_time`
-    async with Client(ask.base_url, policy, ask.secrets) as client:
+    async with _transport(exchange.request, ask.base_url, policy, ask.secrets) as client:
         with anyio.move_on_after(policy.max_time) as limit:
             try:
                 await exchange.run(client)
@@ -107,6 +108,17 @@ async def follow(  # noqa: PLR0913 (each is a seam of its own)
                 f"The run was ended: {host_of(ask.base_url)} took longer than max_time = {policy.max_time:g} s; "
                 "what had arrived by then is kept."
             )
+
+
+def _transport(
+    request: HTTPRequest | SocketRequest, base_url: str, policy: Policy, secrets: Sequence[Secret]
+) -> Transport:
+    """What carries requests of this kind."""
+    if isinstance(request, SocketRequest):
+        from agent_magic._websocket import SocketClient
+
+        return SocketClient(policy, secrets)
+    return Client(base_url, policy, secrets)
 
 
 class _Exchange:
@@ -129,8 +141,8 @@ class _Exchange:
         self._policy = policy
         self._emit = emit
         self._decoder = guarded(protocol.decoder(ask), ask.secrets, in_pieces)
-        self._request = protocol.request(ask)
-        self._host = host_of(self._request.url)
+        self.request = protocol.request(ask)
+        self._host = host_of(self.request.url)
         self._limits = Limits(policy, self._host)
         self._ask = ask
         self._arrived = False
@@ -138,7 +150,7 @@ class _Exchange:
         self._is_cut = False
         self._failures = 0
 
-    async def run(self, client: Client) -> None:
+    async def run(self, client: Transport) -> None:
         """Connect, read, and take up again until the answer has ended."""
         try:
             while not self._ended:
@@ -152,11 +164,11 @@ class _Exchange:
                 if not self._is_cut:  # what is left would stand behind the cut
                     self._emit(event)
 
-    async def _connection(self, client: Client) -> None:
+    async def _connection(self, client: Transport) -> None:
         self._emit(Connecting(host=self._host))
         try:
             # The connection is closed by the context manager also when a stop cancels this task.
-            async with client.ask(self._request) as reply:
+            async with client.ask(self.request) as reply:
                 await self._read(reply)
         except Broken as broken:
             if not self._was_all():
@@ -165,7 +177,7 @@ class _Exchange:
     async def _read(self, reply: Reply) -> None:
         if not reply.is_success:
             await self._refuse(reply)
-        if reply.media_type == "text/event-stream":
+        if reply.kind == "events":
             self._emit(Connected())
             async for sent in reply.events():
                 self._arrived = True
@@ -176,7 +188,7 @@ class _Exchange:
                         return
             if not self._was_all():
                 self._lose(f"{self._host} ended the stream before the answer was complete")
-        elif reply.media_type == "application/json":
+        elif reply.kind == "whole":
             for event in self._decoder.whole(await reply.whole()):
                 self._take(event)
             if not self._ended:
@@ -291,7 +303,7 @@ class _Exchange:
             self._give_up(lost)
             return
         if following is not None:
-            self._request = self._protocol.request(following)
+            self.request = self._protocol.request(following)
         reason = strike_all(lost.reason, self._ask.secrets)
         self._emit(Retrying(attempt=self._failures, retries=self._policy.retries, delay=delay, reason=reason))
         if lost.says_later:

@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
-from agent_magic._request import AgentRequest, HTTPRequest, Said, join_url
+from agent_magic._request import AgentRequest, HTTPRequest, Said, SocketRequest, join_url, socket_url
 from agent_magic.errors import ConfigError
 from agent_magic.protocols._asking import key_header, refuse_fields, turns_of
 from agent_magic.protocols._base import AgentProtocol, Decoder, HTTPFailure, Keeper
@@ -17,6 +17,7 @@ from agent_magic.protocols.anthropic import Anthropic
 from agent_magic.protocols.openai import OpenAI
 from agent_magic.protocols.openai_responses import OpenAIResponses
 from agent_magic.protocols.runagent import RunAgent
+from agent_magic.protocols.runagent_ws import RunAgentSocket
 from agent_magic.protocols.you import You
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "Joiners",
     "Keeper",
     "Said",
+    "SocketRequest",
     "ending",
     "error_of",
     "get_protocol",
@@ -42,6 +44,7 @@ __all__ = [
     "read_json",
     "read_object",
     "refuse_fields",
+    "socket_url",
     "text",
     "to_json",
     "turns_of",
@@ -52,7 +55,7 @@ GROUP = "agent_magic.protocols"
 
 
 BUILT_IN: dict[str, AgentProtocol] = {
-    wire.name: wire for wire in (Anthropic(), OpenAI(), OpenAIResponses(), RunAgent(), You())
+    wire.name: wire for wire in (Anthropic(), OpenAI(), OpenAIResponses(), RunAgent(), RunAgentSocket(), You())
 }
 
 
