@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent_magic import Agent
 from agent_magic._keys import Secret
 from agent_magic._request import AgentRequest
 from agent_magic.errors import AgentError, AuthError, ConfigError, ProtocolError
@@ -332,3 +334,13 @@ def test_403_is_also_an_agent_that_is_not_there(variable: str | None, kind: type
     assert type(error) is kind
     assert "check the agent's id" in str(error)
     assert type(RunAgentSocket().error(HTTPFailure(401, "localhost:8450", b""))) is AuthError
+
+
+def test_a_tape_of_the_real_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `runagent serve` (0.1.49) sent once replays as it came; nobody is asked."""
+    monkeypatch.setenv("AGENT_MAGIC_TAPES", str(Path(__file__).parent / "tapes"))
+    served = "3d0e1f57-6c3f-4a52-8a57-0d9a4b1f7c11"
+    result = Agent(protocol="runagent-ws", agent=served, base_url="http://127.0.0.1:1", tape="replay").ask("Why?")
+    assert (result.text, result.status) == ("You asked: Why? 0 1 2 \N{DNA DOUBLE HELIX} “done”\n", "done")
+    assert result.execution_time == 0.000995635986328125
+    assert [type(event).__name__ for event in result.events if event.sent] == ["Started", *["Text"] * 5, "Done"]
