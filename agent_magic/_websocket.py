@@ -36,7 +36,7 @@ from websockets.exceptions import (
     InvalidURI,
     ProxyError,
 )
-from websockets.frames import Close, CloseCode, Frame
+from websockets.frames import Close, CloseCode, Frame, Opcode
 from websockets.http11 import Response
 
 from agent_magic._connection import certificates, check_request, is_loopback, proxy_error, refuse_untrusted
@@ -53,6 +53,10 @@ __all__ = ["SocketClient"]
 PING_SECONDS = 20.0
 # So many frames that lie ready are read before others get their turn.
 FRAMES_AT_ONCE = 64
+# A frame in more pieces than this is none. Not all versions of the library that will do count them.
+PIECES_AT_MOST = 4096
+IN_PIECES = "too many fragments"
+DATA = frozenset({Opcode.CONT, Opcode.TEXT, Opcode.BINARY})
 # RFC 9110, 5.6.2 and 5.5; the library writes whatever it is given.
 NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 VALUE = re.compile(r"[!-~]([\t -~]*[!-~])?|")
@@ -102,6 +106,7 @@ class _Watched(ClientConnection):
     def __init__(self, silence: _Silence, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._silence = silence
+        self._pieces = 0
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -113,6 +118,15 @@ class _Watched(ClientConnection):
         super().data_received(data)
         if self.protocol.close_sent is not None:
             self.transport.abort()
+
+    def process_event(self, event: Any) -> None:
+        if isinstance(event, Frame) and event.opcode in DATA:
+            self._pieces = 0 if event.fin else self._pieces + 1
+            if self._pieces > PIECES_AT_MOST:
+                self.protocol.fail(CloseCode.MESSAGE_TOO_BIG, IN_PIECES)
+                self.transport.abort()
+                return
+        super().process_event(event)
 
 
 class _Connect(connect):
@@ -139,7 +153,7 @@ class SocketClient:
     async def ask(self, request: SocketRequest) -> AsyncGenerator[Reply]:
         """Open a socket and send the frame; it is closed with the context, also by a stop. Raises `Broken`."""
         check_request(request, self._policy)
-        hide(self._secrets)
+        hide([*self._secrets, *request.secrets])  # here a short one too: the library logs the whole handshake
         host = host_of(request.url)
         silence = _Silence(self._policy.timeout)
         try:
@@ -271,6 +285,8 @@ def _ending(closed: ConnectionClosed, host: str, policy: Policy) -> AgentMagicEr
     if closed.rcvd is not None and closed.rcvd_then_sent is not False:
         return _farewell(closed.rcvd, host)
     match closed.sent and closed.sent.code:
+        case CloseCode.MESSAGE_TOO_BIG if closed.sent is not None and closed.sent.reason == IN_PIECES:
+            return ProtocolError(f"{host} sent one frame in more than {PIECES_AT_MOST:,} pieces.")
         case CloseCode.MESSAGE_TOO_BIG:
             return LimitReached(f"The server sent an event larger than {policy.max_event:,} bytes (max_event).")
         case CloseCode.INVALID_DATA:

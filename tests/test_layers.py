@@ -267,7 +267,7 @@ def test_plug_ins_are_imported_when_they_are_named(tmp_path: Path) -> None:
     )
     bad = "Agent(...): protocol: The protocol 'bad' (bad:Bad) cannot be loaded"
     assert done.stdout.splitlines() == [
-        "['anthropic', 'bad', 'good', 'openai', 'openai-responses', 'runagent', 'you'] you set()",
+        "['anthropic', 'bad', 'good', 'openai', 'openai-responses', 'runagent', 'runagent-ws', 'you'] you set()",
         "good False",
         f"ConfigError {bad}: ModuleNotFoundError No module named 'nothing_of_that_name'.",
         "ConfigError Agent(...): protocol: There is no protocol 'godo'; did you mean 'good'?",

@@ -64,7 +64,7 @@ def test_a_cell_asks_it(installed: Path, tmp_path: Path) -> None:
         done = subprocess.run([installed, "-c", CELL], capture_output=True, text=True, cwd=tmp_path, timeout=60)
         assert server.bodies() == [{"question": "Why?"}]
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "words done Why not? 2 ['https://a.example']")
-    assert "Protocols: anthropic, openai, openai-responses, runagent, words, you." in done.stdout
+    assert "Protocols: anthropic, openai, openai-responses, runagent, runagent-ws, words, you." in done.stdout
 
 
 def test_its_tests_pass(installed: Path, tmp_path: Path) -> None:

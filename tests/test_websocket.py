@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import pickle
+import random
 import socket
 import ssl
 import threading
@@ -53,6 +54,7 @@ from agent_magic.testing import (
     redirects,
     refuses,
     run_against,
+    run_together,
     tells,
 )
 
@@ -179,6 +181,35 @@ class TestFrames:
         ends(run, ProtocolError, words)
         assert run.transcript.text == "a"
 
+    def test_garbage(self) -> None:
+        """Any bytes at all, and then the end: one of our errors, in a sentence; what had come is kept."""
+        dice = random.Random(7)
+        begins = [
+            b"",
+            b"\x81",
+            b"\x88",
+            b"\x89",
+            b"\x01",
+            b"\x82\x7f",
+            b"\x81\x7e\xff\xff",
+            b"\x88\x02\x03",
+            b"\x88\x01",
+        ]
+
+        async def script(socket: Socket) -> None:
+            await socket.send(STARTED, piece("a"))
+            await socket.ping()  # what was sent has been read
+            await socket.send_raw(begins[socket.number % len(begins)] + dice.randbytes(dice.randrange(40)))
+            await socket.end()
+
+        with ScriptedSockets(script) as server:
+            for run in run_together({"url": server.url, "protocol": WIRE, "policy": ONCE} for _ in range(90)):
+                error = run.transcript.error
+                assert isinstance(error, StreamLost | ProtocolError | AgentError | LimitReached), repr(error)
+                assert str(error).endswith((".", ").")), str(error)
+                assert "Traceback" not in str(error)
+                assert run.transcript.text == "a"
+
 
 class TestLimits:
     """How much is taken in."""
@@ -212,6 +243,20 @@ class TestLimits:
 
         with ScriptedSockets(script) as server:
             ends(run_against(server.url, WIRE, Policy(timeout=5, max_event=10_000)), LimitReached, "max_event")
+            assert server.disconnected.wait(10)
+
+    def test_a_frame_in_pieces_without_end(self) -> None:
+        """Empty pieces hold nothing, and are not collected for ever either."""
+
+        async def script(socket: Socket) -> None:
+            await socket.send(STARTED)
+            await socket.send_raw(b"\x01\x01a")
+            while True:
+                await socket.send_raw(b"\x00\x00" * 100)
+                await socket.ping()
+
+        with ScriptedSockets(script) as server:
+            ends(run_against(server.url, WIRE, ONCE), ProtocolError, "in more than 4,096 pieces")
             assert server.disconnected.wait(10)
 
     def test_the_longest_run(self) -> None:
@@ -606,6 +651,15 @@ class TestKeys:
         if answer == "text":
             assert result.text == f"it is *** *** {'x' * 200}"
             assert "token=***" in written.getvalue()
+
+    def test_a_short_one(self, caplog: pytest.LogCaptureFixture) -> None:
+        """A key that is too short to be told from other words stands in no log either."""
+        caplog.set_level(logging.DEBUG, "websockets.client")
+        with ScriptedSockets(tells(*ANSWER)) as server:
+            assert run_against(server.url, WIRE, ONCE, key=Secret("k-7q")).transcript.text == "Once upon"
+        told = [record.getMessage() for record in caplog.records if record.name == "websockets.client"]
+        assert "> GET /api/v1/agents/demo/run-stream?token=*** HTTP/1.1" in told
+        assert not [line for line in told if "k-7q" in line]
 
     def test_a_dry_run(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         """A dry run shows the URL with stars, and the frame."""
