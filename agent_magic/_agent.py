@@ -21,7 +21,7 @@ from agent_magic._local import local_model
 from agent_magic._map import Map
 from agent_magic._pace import Pace
 from agent_magic._policy import Policy
-from agent_magic._request import ALONE, AgentRequest, Earlier, HTTPRequest, check_base_url, host_of
+from agent_magic._request import ALONE, AgentRequest, Earlier, HTTPRequest, SocketRequest, check_base_url, host_of
 from agent_magic._resolve import combined
 from agent_magic._result import AgentResult
 from agent_magic._results import Results
@@ -206,7 +206,9 @@ class Agent:
         """The headers that the settings name; a value that its name calls a secret is one."""
         return {name: _guarded(name, value) for name, value in self.config.headers.items()}
 
-    def request(self, prompt: str, parameters: dict[str, Any] | None = None, earlier: Earlier = ALONE) -> HTTPRequest:
+    def request(
+        self, prompt: str, parameters: dict[str, Any] | None = None, earlier: Earlier = ALONE
+    ) -> HTTPRequest | SocketRequest:
         """What would be sent for `prompt`; the key in it prints as ``***``, also where there is none yet."""
         return self.protocol.request(self.prepare(prompt, parameters, earlier, dry=True))
 

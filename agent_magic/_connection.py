@@ -10,15 +10,11 @@ httpx-sse parses the stream. Where it differs from the standard (WHATWG HTML, "S
 
 from __future__ import annotations
 
-import logging
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
-from contextvars import ContextVar
-from email.utils import parsedate_to_datetime
 from functools import cache
 from ipaddress import ip_address
-from time import time
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -30,39 +26,19 @@ from httpx_sse import EventSource
 from agent_magic._blocks import Blocks
 from agent_magic._codings import DamagedError, UnknownCodingError, Unpacker
 from agent_magic._keys import Secret, strike_all
+from agent_magic._logs import hide, strike_logs
 from agent_magic._policy import Policy
-from agent_magic._request import HTTPRequest, host_of
+from agent_magic._reply import CONNECT_SECONDS, HEAD_BYTES, Broken, Kind, cause_of, seconds_until
+from agent_magic._request import HTTPRequest, SocketRequest, host_of
 from agent_magic.errors import ConfigError, LimitReached, ProtocolError
 from agent_magic.events import ServerSentEvent
 
-__all__ = ["Broken", "Client", "Reply", "check_request"]
+__all__ = ["Client", "certificates", "check_request", "is_loopback", "proxy_error", "refuse_untrusted"]
 
-# An error page is read this far and no further: its first lines say what there is to say.
-HEAD_BYTES = 64 * 1024
 ERROR_BODY_SECONDS = 5.0
-CONNECT_SECONDS = 15.0
+KINDS: dict[str, Kind] = {"text/event-stream": "events", "application/json": "whole"}
 
-
-# The loggers that tell of heads; a filter on a parent would not see what its children log.
-LOGGERS = ("httpx", "httpcore.connection", "httpcore.http11", "httpcore.http2", "httpcore.proxy", "httpcore.socks")
-_SECRETS: ContextVar[Sequence[Secret]] = ContextVar("secrets", default=())
-
-
-class _StruckLog(logging.Filter):
-    """Strikes the keys of the run that logs."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if secrets := _SECRETS.get():
-            record.msg, record.args = strike_all(record.getMessage(), secrets), None
-        return True
-
-
-for _name in LOGGERS:
-    logging.getLogger(_name).addFilter(_StruckLog())
-
-
-class Broken(Exception):
-    """The connection was not made, or ended before its reply did; its text is the beginning of a sentence."""
+strike_logs("httpx", "httpcore.connection", "httpcore.http11", "httpcore.http2", "httpcore.proxy", "httpcore.socks")
 
 
 class Client:
@@ -73,20 +49,14 @@ class Client:
         self._secrets = secrets
         try:
             self._client = httpx.AsyncClient(
-                verify=_certificates(policy.verify),
+                verify=certificates(policy.verify),
                 timeout=httpx.Timeout(policy.timeout, connect=min(policy.timeout, CONNECT_SECONDS)),
                 limits=httpx.Limits(max_keepalive_connections=0),
                 event_hooks={"response": [self._stay]},
                 trust_env=not is_loopback(urlsplit(base_url).hostname or ""),
             )
-        except ImportError as error:
-            raise ConfigError(f"The proxy that the environment names cannot be used: {_cause(error)}.") from None
-        except (ValueError, httpx.InvalidURL):
-            # It is not quoted: a password may stand in it.
-            raise ConfigError(
-                "The proxy that the environment names cannot be used: HTTPS_PROXY, HTTP_PROXY or ALL_PROXY holds no "
-                "URL such as http://proxy.example.com:3128."
-            ) from None
+        except (ImportError, ValueError, httpx.InvalidURL) as error:
+            raise proxy_error(error) from None
 
     async def __aenter__(self) -> Self:
         return self
@@ -95,19 +65,19 @@ class Client:
         await self._client.aclose()
 
     @asynccontextmanager
-    async def ask(self, request: HTTPRequest) -> AsyncGenerator[Reply]:
+    async def ask(self, request: HTTPRequest) -> AsyncGenerator[HTTPReply]:
         """Send `request`; the connection is closed with the context, also by a stop. Raises `Broken`."""
         host = host_of(request.url)
         check_request(request, self._policy)
-        _SECRETS.set(self._secrets)
+        hide(self._secrets)
         try:
             async with aclosing(await self._client.send(self._encode(request), stream=True)) as response:
-                yield Reply(response, host, self._policy.max_event)
+                yield HTTPReply(response, host, self._policy.max_event)
         except httpx.LocalProtocolError:
             # httpx quotes the header that it refuses; this sentence does not.
             raise ConfigError(f"A header for {host} cannot be sent; check the setting headers.") from None
         except (httpx.TransportError, DamagedError, anyio.BrokenResourceError) as error:
-            _refuse_untrusted(error, host)
+            refuse_untrusted(error, host)
             raise Broken(_reason(error, host, self._policy)) from None
 
     def _encode(self, request: HTTPRequest) -> httpx.Request:
@@ -133,8 +103,8 @@ class Client:
                 response.headers[name] = strike_all(value, self._secrets)
 
 
-class Reply:
-    """A reply whose head has come: its status, its kind, and one of the ways to read its body."""
+class HTTPReply:
+    """A reply over HTTP; its events are server-sent ones."""
 
     def __init__(self, response: httpx.Response, host: str, max_event: int) -> None:
         self._response = response
@@ -143,7 +113,8 @@ class Reply:
         self.status = response.status_code
         self.is_success = response.is_success
         self.media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-        self.retry_after = _retry_after(response.headers.get("retry-after"))
+        self.kind: Kind = KINDS.get(self.media_type, "other")
+        self.retry_after = seconds_until(response.headers.get("retry-after"))
 
     async def events(self) -> AsyncGenerator[ServerSentEvent]:
         """The server-sent events, by httpx-sse, from bytes that `_blocks` has put right.
@@ -199,7 +170,7 @@ class Reply:
 
 
 @cache
-def _certificates(verify: str | None) -> ssl.SSLContext:
+def certificates(verify: str | None) -> ssl.SSLContext:
     """The trust store; made once, for it takes longer than a request. SSL_CERT_FILE holds, as in httpx."""
     try:
         if verify is None:
@@ -207,23 +178,38 @@ def _certificates(verify: str | None) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=verify)
     except (OSError, ssl.SSLError) as error:
         named = "SSL_CERT_FILE or SSL_CERT_DIR" if verify is None else f"the setting verify ({verify!r})"
-        raise ConfigError(f"The certificates that {named} names cannot be used: {_cause(error)}.") from None
+        raise ConfigError(f"The certificates that {named} names cannot be used: {cause_of(error)}.") from None
 
 
-def check_request(request: HTTPRequest, policy: Policy) -> None:
+def check_request(request: HTTPRequest | SocketRequest, policy: Policy) -> None:
     """Raise `ConfigError` where `request` could not be sent: before a run begins, and before each connection."""
-    carries_key = any(isinstance(value, Secret) for value in request.headers.values())
     try:
         url = httpx.URL(request.url)
     except httpx.InvalidURL as error:
         raise ConfigError(f"The URL made from base_url cannot be used: {error}.") from None
-    if carries_key and url.scheme != "https" and not is_loopback(url.host) and not policy.insecure_http:
+    if (
+        request.secrets
+        and url.scheme not in {"https", "wss"}
+        and not is_loopback(url.host)
+        and not policy.insecure_http
+    ):
         raise ConfigError(
             f"A key is sent over https only, or to this machine; {host_of(request.url)} is neither "
             "(insecure_http = true, in settings of your own, allows it for one agent)."
         )
     request.encoded_body()
-    _certificates(policy.verify)
+    certificates(policy.verify)
+
+
+def proxy_error(error: Exception) -> ConfigError:
+    """What to say where the environment names a proxy that cannot be used."""
+    if isinstance(error, ImportError):
+        return ConfigError(f"The proxy that the environment names cannot be used: {cause_of(error)}.")
+    # It is not quoted: a password may stand in it.
+    return ConfigError(
+        "The proxy that the environment names cannot be used: HTTPS_PROXY, HTTP_PROXY or ALL_PROXY holds no "
+        "URL such as http://proxy.example.com:3128."
+    )
 
 
 def is_loopback(host: str) -> bool:
@@ -234,19 +220,7 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _retry_after(value: str | None) -> float | None:
-    """A Retry-After header in seconds from now (RFC 9110, 10.2.3: a number of seconds, or a date)."""
-    if value is None:
-        return None
-    if value.isascii() and value.isdigit():
-        return float(value[:15])
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time())
-    except (ValueError, OverflowError):
-        return None
-
-
-def _refuse_untrusted(error: BaseException | None, host: str) -> None:
+def refuse_untrusted(error: BaseException | None, host: str) -> None:
     """Raise `ConfigError` where a certificate was not trusted: no retry can mend that."""
     while error is not None:
         if isinstance(error, ssl.SSLCertVerificationError):
@@ -265,17 +239,12 @@ def _reason(error: Exception, host: str, policy: Policy) -> str:
         case httpx.ReadTimeout():
             return f"{host} sent nothing for {policy.timeout:g} s"
         case httpx.ConnectError():
-            return f"no connection to {host} could be made ({_cause(error)})"
+            return f"no connection to {host} could be made ({cause_of(error)})"
         case httpx.ProxyError():
-            return f"the proxy on the way to {host} refused ({_cause(error)})"
+            return f"the proxy on the way to {host} refused ({cause_of(error)})"
         case DamagedError() | httpx.DecodingError():
             return f"{host} sent compressed data that is damaged"
         case httpx.UnsupportedProtocol():
             return f"{host} cannot be reached by that URL"
         case _:
-            return f"the connection to {host} broke ({_cause(error)})"
-
-
-def _cause(error: BaseException) -> str:
-    words = " ".join(str(error).split())[:300].rstrip(".")
-    return words or type(error).__name__
+            return f"the connection to {host} broke ({cause_of(error)})"

@@ -19,7 +19,7 @@ from agent_magic._key_sources import held_key
 from agent_magic._keys import Secret
 from agent_magic._limits import Limits
 from agent_magic._policy import Policy
-from agent_magic._request import AgentRequest, HTTPRequest, host_of
+from agent_magic._request import AgentRequest, HTTPRequest, SocketRequest, host_of
 from agent_magic._tape import (
     Closed,
     Dialled,
@@ -83,7 +83,7 @@ class Taped:
         self._tell = tell
         self._begun = begun
 
-    def request(self, ask: AgentRequest) -> HTTPRequest:
+    def request(self, ask: AgentRequest) -> HTTPRequest | SocketRequest:
         return self._protocol.request(ask)
 
     def decoder(self, ask: AgentRequest) -> Decoder:

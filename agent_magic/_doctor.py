@@ -22,11 +22,12 @@ from typing import Any, NamedTuple
 from agent_magic._agent import Agent
 from agent_magic._cell import can_be_clicked
 from agent_magic._config import AgentConfig, Settings, keeps_journal, load_settings, settings_files
-from agent_magic._connection import Broken, Client
+from agent_magic._connection import Client
 from agent_magic._journal import journal_folder, tapes
 from agent_magic._local import model_file, running
 from agent_magic._loop import readers
 from agent_magic._policy import Policy
+from agent_magic._reply import Broken
 from agent_magic._request import HTTPRequest, host_of
 from agent_magic.errors import AgentMagicError, AuthError, ConfigError, visible
 from agent_magic.views._base import counted

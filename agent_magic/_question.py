@@ -308,15 +308,15 @@ def show_request(agent: Agent, filled: Filled, parameters: dict[str, Any], earli
     """Print the request for a prompt as it would stand on the wire, the key struck out, and what was put into it."""
     import msgspec
 
-    from agent_magic._keys import Secret, strike_all
+    from agent_magic._keys import strike_all
     from agent_magic._request import ALONE
 
     request = agent.request(filled.text, parameters, earlier or ALONE)
-    secrets = [value for value in request.headers.values() if isinstance(value, Secret)]
-    plain = b"" if request.body is None else msgspec.json.format(request.encoded_body(), indent=2)
-    body = strike_all(plain.decode(), secrets)
+    secrets = request.secrets
+    encoded = request.encoded_body()
+    body = strike_all(msgspec.json.format(encoded, indent=2).decode() if encoded else "", secrets)
     headers = "\n".join(f"{name}: {value}" for name, value in request.headers.items())
-    size = f"{len(request.encoded_body()):,} bytes, not sent."
+    size = f"{len(encoded):,} bytes, not sent."
     missing = [f"There is no key yet: {agent.key_variable} is not set."] if any(one.is_empty for one in secrets) else []
     told = "\n".join([size, *missing, *(strike_all(str(put), secrets) for put in filled.put)])
-    print(f"{request.method} {request.url}\n{headers}\n\n{body}\n\n{told}")  # noqa: T201
+    print(f"{request}\n{headers}\n\n{body}\n\n{told}")  # noqa: T201

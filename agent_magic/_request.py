@@ -1,4 +1,4 @@
-"""What is asked: of the agent (`AgentRequest`), of its server (`HTTPRequest`). Plain values."""
+"""What is asked: of the agent (`AgentRequest`), of its server (`HTTPRequest`, `SocketRequest`). Plain values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,19 @@ from msgspec import Struct
 from agent_magic._keys import Secret
 from agent_magic.errors import ConfigError
 
-__all__ = ["ALONE", "AgentRequest", "Earlier", "HTTPRequest", "Said", "Task", "check_base_url", "host_of", "join_url"]
+__all__ = [
+    "ALONE",
+    "AgentRequest",
+    "Earlier",
+    "HTTPRequest",
+    "Said",
+    "SocketRequest",
+    "Task",
+    "check_base_url",
+    "host_of",
+    "join_url",
+    "socket_url",
+]
 
 
 class Said(Struct, frozen=True, omit_defaults=True):
@@ -87,17 +99,52 @@ class HTTPRequest(Struct, frozen=True):
     headers: dict[str, str | Secret]
     body: dict[str, Any] | None = None
 
+    @property
+    def secrets(self) -> list[Secret]:
+        """The secrets in it, be they empty."""
+        return [value for value in self.headers.values() if isinstance(value, Secret)]
+
     def encoded_body(self) -> bytes:
         """The body as JSON in UTF-8; empty where there is none.
 
         Raises `ConfigError` for a value that JSON cannot hold.
         """
-        if self.body is None:
-            return b""
-        try:
-            return msgspec.json.encode(self.body)
-        except (TypeError, ValueError, OverflowError, RecursionError) as error:
-            raise ConfigError(f"The request cannot be written as JSON: {error}.") from None
+        return b"" if self.body is None else _as_json(self.body)
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.url}"
+
+
+class SocketRequest(Struct, frozen=True):
+    """One WebSocket as it will be asked for, and the frame that is sent on it first.
+
+    `url` is ``ws`` or ``wss``, without a query; a value of `query`, as one of `headers`, may be a `Secret`.
+    """
+
+    url: str
+    headers: dict[str, str | Secret]
+    query: dict[str, str | Secret]
+    frame: dict[str, Any]
+
+    @property
+    def secrets(self) -> list[Secret]:
+        """The secrets in it, be they empty."""
+        return [value for value in (*self.headers.values(), *self.query.values()) if isinstance(value, Secret)]
+
+    def encoded_body(self) -> bytes:
+        """The frame as JSON in UTF-8. Raises `ConfigError` for a value that JSON cannot hold."""
+        return _as_json(self.frame)
+
+    def __str__(self) -> str:
+        asked = "&".join(f"{name}={value}" for name, value in self.query.items())
+        return f"GET {self.url}?{asked}" if asked else f"GET {self.url}"
+
+
+def _as_json(value: dict[str, Any]) -> bytes:
+    try:
+        return msgspec.json.encode(value)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise ConfigError(f"The request cannot be written as JSON: {error}.") from None
 
 
 def check_base_url(url: str) -> str:
@@ -114,6 +161,8 @@ def check_base_url(url: str) -> str:
     if parts.scheme not in {"http", "https"} or not parts.hostname or not port_is_good:
         is_bare = "://" not in url and re.fullmatch(r"[\w.-]+(:[0-9]+)?(/.*)?", url)
         hint = f"did you mean 'https://{shown}'?" if is_bare else "it looks like https://api.example.com."
+        if parts.scheme in {"ws", "wss"}:
+            hint = f"write 'http{shown[2:]}', the wire makes a WebSocket of it."
         raise ConfigError(f"The base_url {shown!r} is not an http or https URL; {hint}")
     if not re.fullmatch(r"[!-~]+", url) or parts.query or parts.fragment or url[-1] in "?#":
         raise ConfigError(
@@ -121,6 +170,11 @@ def check_base_url(url: str) -> str:
             "leave only scheme, host and path."
         )
     return url.rstrip("/")
+
+
+def socket_url(url: str) -> str:
+    """The WebSocket's URL for an http or https `url`."""
+    return f"ws{url.removeprefix('http')}"
 
 
 def host_of(url: str) -> str:

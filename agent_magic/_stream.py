@@ -23,14 +23,15 @@ from urllib.parse import urlsplit
 import anyio
 from msgspec import structs
 
-from agent_magic._connection import Broken, Client, Reply
+from agent_magic._connection import Client
 from agent_magic._echo import guarded, nobody
 from agent_magic._keys import Secret, strike_all
 from agent_magic._limits import Limits
 from agent_magic._local import LocalModel, Served
 from agent_magic._pace import Pace
 from agent_magic._policy import Policy
-from agent_magic._request import AgentRequest, host_of
+from agent_magic._reply import Broken, Reply, Transport
+from agent_magic._request import AgentRequest, HTTPRequest, SocketRequest, host_of
 from agent_magic.errors import (
     AgentError,
     AgentMagicError,
@@ -107,7 +108,7 @@ async def follow(  # noqa: PLR0913 (each is a seam of its own)
     """
     pace = pace or Pace()
     await pace.wait()  # what others have to wait for does not count against `max_time`
-    async with Client(ask.base_url, policy, ask.secrets) as client:
+    async with _transport(protocol.request(ask), ask.base_url, policy, ask.secrets) as client:
         with anyio.move_on_after(policy.max_time) as limit:
             served = None
             if local is not None:
@@ -122,6 +123,17 @@ async def follow(  # noqa: PLR0913 (each is a seam of its own)
                 f"The run was ended: {host_of(ask.base_url)} took longer than max_time = {policy.max_time:g} s; "
                 "what had arrived by then is kept."
             )
+
+
+def _transport(
+    request: HTTPRequest | SocketRequest, base_url: str, policy: Policy, secrets: Sequence[Secret]
+) -> Transport:
+    """What carries requests of this kind."""
+    if isinstance(request, SocketRequest):
+        from agent_magic._websocket import SocketClient
+
+        return SocketClient(policy, secrets)
+    return Client(base_url, policy, secrets)
 
 
 async def _loaded(local: LocalModel, ask: AgentRequest, emit: Emit) -> tuple[Served, AgentRequest]:
@@ -155,8 +167,8 @@ class _Exchange:
         self._policy = policy
         self._emit = emit
         self._decoder = guarded(protocol.decoder(ask), ask.secrets, in_pieces)
-        self._request = protocol.request(ask)
-        self._host = host_of(self._request.url)
+        self.request = protocol.request(ask)
+        self._host = host_of(self.request.url)
         self._limits = Limits(policy, self._host)
         self._ask = ask
         self._arrived = False
@@ -166,7 +178,7 @@ class _Exchange:
         self._leads = 0
         self._place = -1
 
-    async def run(self, client: Client) -> None:
+    async def run(self, client: Transport) -> None:
         """Connect, read, and take up again until the answer has ended."""
         try:
             while not self._ended:
@@ -181,11 +193,11 @@ class _Exchange:
                 if not self._is_cut or isinstance(event, Notice):  # text that is left would stand behind the cut
                     self._emit(event)
 
-    async def _connection(self, client: Client) -> None:
+    async def _connection(self, client: Transport) -> None:
         self._emit(Connecting(host=self._host))
         try:
             # The connection is closed by the context manager also when a stop cancels this task.
-            async with client.ask(self._request) as reply:
+            async with client.ask(self.request) as reply:
                 await self._read(reply)
         except Broken as broken:
             if not self._was_all():
@@ -194,7 +206,7 @@ class _Exchange:
     async def _read(self, reply: Reply) -> None:
         if not reply.is_success:
             await self._refuse(reply)
-        if reply.media_type == "text/event-stream":
+        if reply.kind == "events":
             self._emit(Connected())
             async for sent in reply.events():
                 self._arrived = True
@@ -207,7 +219,7 @@ class _Exchange:
                     return
             if not self._was_all():
                 self._lose(f"{self._host} ended the stream before the answer was complete")
-        elif reply.media_type == "application/json":
+        elif reply.kind == "whole":
             for event in self._decoder.whole(await reply.whole()):
                 self._take(event)
             if not self._ended and not leads_on(self._decoder):
@@ -234,7 +246,7 @@ class _Exchange:
         following = self._decoder.resume()
         if self._leads > MOST_LEADS or following is None:
             self._lose(f"{self._host} led from one reply to the next and to no answer")
-        self._request = self._protocol.request(following)
+        self.request = self._protocol.request(following)
 
     def _was_all(self) -> bool:
         """Whether the answer is complete, now that the connection has ended."""
@@ -343,7 +355,7 @@ class _Exchange:
             self._give_up(lost)
             return
         if following is not None:
-            self._request = self._protocol.request(following)
+            self.request = self._protocol.request(following)
         reason = strike_all(lost.reason, self._ask.secrets)
         self._emit(Retrying(attempt=self._failures, retries=self._policy.retries, delay=delay, reason=reason))
         if lost.says_later:

@@ -297,7 +297,7 @@ class TestSettings:
         agent = Agent("local")
         assert (agent.config.system, agent.wire, agent.config.parameters) == ("Say yes.", "anthropic", {})
         assert f"{path}, in place of the embedded one" in repr(Overview())
-        assert (agent.request("Hi").body or {})["system"] == "Say yes."
+        assert json.loads(agent.request("Hi").encoded_body())["system"] == "Say yes."
 
     @pytest.mark.parametrize(
         ("line", "said"),
@@ -324,7 +324,7 @@ class TestSettings:
     def test_the_persons_word_holds(self) -> None:
         """A system text and parameters of the person's stand above what is best for the model."""
         request = Agent("local", system="Be brief.").request("Hi", {"temperature": 1})
-        body = request.body or {}
+        body = json.loads(request.encoded_body())
         assert body["messages"][0] == {"role": "system", "content": "Be brief."}
         assert (body["temperature"], body["repeat_penalty"]) == (1, 1.1)
 

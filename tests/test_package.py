@@ -51,7 +51,18 @@ def test_protocols_are_registered() -> None:
 
 def test_loading_imports_nothing_heavy() -> None:
     """`%load_ext` imports no HTTP client, widget, template, serializer or server; it prints and writes nothing."""
-    heavy = ("httpx", "ipywidgets", "jinja2", "rich", "msgspec", "starlette", "anyio", "keyring", "markdown_it")
+    heavy = (
+        "httpx",
+        "ipywidgets",
+        "jinja2",
+        "rich",
+        "msgspec",
+        "starlette",
+        "anyio",
+        "keyring",
+        "markdown_it",
+        "websockets",
+    )
     script = (
         "import sys\n"
         "from IPython.core.interactiveshell import InteractiveShell\n"

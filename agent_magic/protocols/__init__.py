@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
-from agent_magic._request import AgentRequest, HTTPRequest, Said, Task, join_url
+from agent_magic._request import AgentRequest, HTTPRequest, Said, SocketRequest, Task, join_url, socket_url
 from agent_magic.errors import ConfigError
 from agent_magic.protocols._asking import key_header, refuse_fields, turns_of
 from agent_magic.protocols._base import AgentProtocol, Decoder, HTTPFailure, Keeper, KeepsMessages, leads_on
@@ -18,6 +18,7 @@ from agent_magic.protocols.anthropic import Anthropic
 from agent_magic.protocols.openai import OpenAI
 from agent_magic.protocols.openai_responses import OpenAIResponses
 from agent_magic.protocols.runagent import RunAgent
+from agent_magic.protocols.runagent_ws import RunAgentSocket
 from agent_magic.protocols.you import You
 from agent_magic.protocols.you_research import YouResearch
 
@@ -32,6 +33,7 @@ __all__ = [
     "Keeper",
     "KeepsMessages",
     "Said",
+    "SocketRequest",
     "Task",
     "ending",
     "error_of",
@@ -47,6 +49,7 @@ __all__ = [
     "read_json",
     "read_object",
     "refuse_fields",
+    "socket_url",
     "text",
     "to_json",
     "turns_of",
@@ -57,7 +60,17 @@ GROUP = "agent_magic.protocols"
 
 
 BUILT_IN: dict[str, AgentProtocol] = {
-    wire.name: wire for wire in (AGUI(), Anthropic(), OpenAI(), OpenAIResponses(), RunAgent(), You(), YouResearch())
+    wire.name: wire
+    for wire in (
+        AGUI(),
+        Anthropic(),
+        OpenAI(),
+        OpenAIResponses(),
+        RunAgent(),
+        RunAgentSocket(),
+        You(),
+        YouResearch(),
+    )
 }
 
 

@@ -1,9 +1,10 @@
 """What a protocol is: a request and a decoder, with no I/O between them.
 
-An `AgentProtocol` turns an `AgentRequest` into an `HTTPRequest` and hands out a fresh `Decoder` for
-each run. A decoder holds all the state of one run's stream, over as many connections as the run
-takes. Whoever drives it calls, per connection, `decode` for each server-sent event or `whole` for a
-JSON reply, and `closed` at the connection's end; after a lost one `resume`, and when there is no more to come `flush`.
+An `AgentProtocol` turns an `AgentRequest` into an `HTTPRequest`, or into a `SocketRequest` where its wire is a
+WebSocket, and hands out a fresh `Decoder` for each run. A decoder holds all the state of one run's stream, over as many
+connections as the run takes. Whoever drives it calls, per connection, `decode` for each server-sent event (a
+WebSocket's text frame is one called ``message``) or `whole` for a JSON reply, and `closed` at the connection's end;
+after a lost one `resume`, and when there is no more to come `flush`.
 Nothing that a server sends may make a decoder raise anything but `ProtocolError`.
 
 An answer may stand behind more than one request: a POST that is answered with a task's name, the stream of
@@ -21,7 +22,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from msgspec import Struct
 
-from agent_magic._request import AgentRequest, HTTPRequest
+from agent_magic._request import AgentRequest, HTTPRequest, SocketRequest
 from agent_magic.errors import AgentMagicError
 from agent_magic.events import AgentEvent, ServerSentEvent
 
@@ -82,8 +83,8 @@ class AgentProtocol(Protocol):
     conversations: Keeper
     has_system: bool
 
-    def request(self, ask: AgentRequest) -> HTTPRequest:
-        """The HTTP request for `ask`. Raises `ConfigError` for a parameter that it cannot carry."""
+    def request(self, ask: AgentRequest) -> HTTPRequest | SocketRequest:
+        """The request for `ask`. Raises `ConfigError` for a parameter that it cannot carry."""
 
     def decoder(self, ask: AgentRequest) -> Decoder:
         """A fresh decoder for the run that `ask` begins."""

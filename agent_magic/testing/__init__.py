@@ -19,13 +19,14 @@ A pytest class that inherits from `ProtocolContract` runs the whole contract. Ne
         run = run_against(server.url, Mine(), Policy(timeout=0.2, retries=0))
 
 There is one server. What it does is a script: one of the ready ones (`says`, `breaks_off`, `drips`,
-`floods`, …), a `Service` that understands its wire and resumes well or badly, or a function of your own.
+`floods`, …), a `Service` that understands its wire and resumes well or badly, or a function of your own. A wire
+that is a WebSocket has a `SocketContract` to keep and a server that speaks in frames, `ScriptedSockets`.
 """
 
 from __future__ import annotations
 
 from agent_magic.testing._certificates import Certificates
-from agent_magic.testing._contract import ProtocolContract
+from agent_magic.testing._contract import ProtocolContract, SocketContract
 from agent_magic.testing._research import YouResearchService
 from agent_magic.testing._runs import begin_against, run_against, run_together
 from agent_magic.testing._scripts import (
@@ -42,6 +43,7 @@ from agent_magic.testing._scripts import (
 )
 from agent_magic.testing._server import Act, Connection, Script, ScriptedServer, head
 from agent_magic.testing._services import Resume, RunAgentService, Service, YouService
+from agent_magic.testing._sockets import Play, ScriptedSockets, Socket, frames_in_pieces, tells
 from agent_magic.testing._streams import event_stream, fold, split_events
 
 __all__ = [
@@ -49,12 +51,16 @@ __all__ = [
     "Certificates",
     "Connection",
     "Cut",
+    "Play",
     "ProtocolContract",
     "Resume",
     "RunAgentService",
     "Script",
     "ScriptedServer",
+    "ScriptedSockets",
     "Service",
+    "Socket",
+    "SocketContract",
     "YouResearchService",
     "YouService",
     "begin_against",
@@ -64,6 +70,7 @@ __all__ = [
     "falls_silent",
     "floods",
     "fold",
+    "frames_in_pieces",
     "head",
     "in_turn",
     "pings",
@@ -73,4 +80,5 @@ __all__ = [
     "run_together",
     "says",
     "split_events",
+    "tells",
 ]

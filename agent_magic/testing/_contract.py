@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from typing import Any, ClassVar
 
 from msgspec.structs import asdict
@@ -17,9 +17,10 @@ from agent_magic.protocols import AgentProtocol, Decoder, leads_on
 from agent_magic.testing._runs import run_against
 from agent_magic.testing._scripts import in_turn, says
 from agent_magic.testing._server import ScriptedServer
+from agent_magic.testing._sockets import ScriptedSockets, frames_in_pieces, tells
 from agent_magic.testing._streams import fold, split_events
 
-__all__ = ["ProtocolContract"]
+__all__ = ["ProtocolContract", "SocketContract"]
 
 
 class ProtocolContract:
@@ -36,6 +37,17 @@ class ProtocolContract:
 
     def _request(self) -> AgentRequest:
         return AgentRequest(prompt="Why?", base_url="http://127.0.0.1:1", agent="demo")
+
+    def _sent(self) -> list[ServerSentEvent]:
+        """The recorded stream's events."""
+        return split_events(self.recorded)
+
+    def _serving(self, pieces: Sequence[bytes]) -> AbstractContextManager[ScriptedServer | ScriptedSockets]:
+        """A server that sends the recorded stream in `pieces`."""
+        led, followed = (
+            [says(reply, content_type="application/json")] if reply else [] for reply in (self.leading, self.following)
+        )
+        return ScriptedServer(in_turn(*led, says(*pieces), *followed))
 
     def _decode(self, sent: Sequence[ServerSentEvent]) -> list[AgentEvent]:
         decoder = self.protocol.decoder(self._request())
@@ -57,13 +69,13 @@ class ProtocolContract:
 
     def test_whole(self) -> None:
         """The recorded stream gives the expected text and one terminal event, its last."""
-        events = self._decode(split_events(self.recorded))
+        events = self._decode(self._sent())
         assert fold(events).text == self.expected
         assert [isinstance(event, Done | Failed) for event in events].index(True) == len(events) - 1
 
     def test_every_event_keeps_what_was_sent(self) -> None:
         """Each event that came from the server has its server-sent event beside it."""
-        sent = split_events(self.recorded)
+        sent = self._sent()
         replies = {reply.decode() for reply in (self.leading, self.following) if reply}
         assert {event.sent.data for event in self._decode(sent) if event.sent} == {one.data for one in sent} | replies
 
@@ -86,19 +98,15 @@ class ProtocolContract:
         check()
 
     def _check_pieces(self, pieces: Sequence[bytes]) -> None:
-        led, followed = (
-            [says(reply, content_type="application/json")] if reply else [] for reply in (self.leading, self.following)
-        )
-        scripts = [*led, says(*pieces), *followed]
-        with ScriptedServer(in_turn(*scripts)) as server:
+        with self._serving(pieces) as server:
             run = run_against(server.url, self.protocol)
         assert (run.transcript.status, run.transcript.text) == ("done", self.expected)
-        whole = self._decode(split_events(self.recorded))
+        whole = self._decode(self._sent())
         assert [event for event in run.transcript.events if event.sent] == [event for event in whole if event.sent]
 
     def test_two_streams_interleaved(self) -> None:
         """Two decoders do not know of each other: the state of a stream is its own."""
-        sent = split_events(self.recorded)
+        sent = self._sent()
         first, second = (self.protocol.decoder(self._request()) for _ in range(2))
         events = [self._led(first), self._led(second)]
         for one in sent:
@@ -111,7 +119,7 @@ class ProtocolContract:
 
     def test_unknown_events_are_kept(self) -> None:
         """An event that no document names is kept as `Unknown`, and disturbs nothing."""
-        sent = [ServerSentEvent("x-never-heard-of", '{"a": 1}'), *split_events(self.recorded)]
+        sent = [ServerSentEvent("x-never-heard-of", '{"a": 1}'), *self._sent()]
         events = self._decode(sent)
         kept = next(event for event in events if event.sent == sent[0])
         assert (kept, fold(events).text) == (
@@ -124,8 +132,8 @@ class ProtocolContract:
         from hypothesis import HealthCheck, given, settings
         from hypothesis import strategies as st
 
-        names = sorted({one.event for one in split_events(self.recorded)})
-        models = [json.loads(one.data) for one in split_events(self.recorded) if _is_object(one.data)]
+        names = sorted({one.event for one in self._sent()})
+        models = [json.loads(one.data) for one in self._sent() if _is_object(one.data)]
         leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
         values: st.SearchStrategy[Any] = st.recursive(
             leaves,
@@ -152,7 +160,7 @@ class ProtocolContract:
 
     def test_extremes(self) -> None:
         """Nesting without end, numbers without end, halves of characters: a `ProtocolError` at the most."""
-        names = {one.event for one in split_events(self.recorded)}
+        names = {one.event for one in self._sent()}
         extremes = [
             "[" * 100_000,
             '{"a":' * 100_000,
@@ -166,6 +174,19 @@ class ProtocolContract:
             for data in extremes:
                 with suppress(ProtocolError):
                     self._decode([ServerSentEvent(name, data)])
+
+
+class SocketContract(ProtocolContract):
+    """The same for a wire that is a WebSocket; `recorded` holds its text frames, one a line.
+
+    What is cut in pieces is each frame: it is sent as fragments.
+    """
+
+    def _sent(self) -> list[ServerSentEvent]:
+        return [ServerSentEvent("message", line) for line in self.recorded.decode().split("\n") if line]
+
+    def _serving(self, pieces: Sequence[bytes]) -> AbstractContextManager[ScriptedServer | ScriptedSockets]:
+        return ScriptedSockets(tells(pieces=frames_in_pieces(pieces)))
 
 
 def _is_object(data: str) -> bool:

@@ -57,6 +57,10 @@ class Connection:
             await self.send(data[place : place + 1])
             await asyncio.sleep(pause)
 
+    async def read(self) -> bytes:
+        """What the client sends next; empty where it has left."""
+        return await self._reader.read(65536)
+
     async def stall(self) -> None:
         """Say nothing more, and wait until the client gives up."""
         while await self._reader.read(65536):

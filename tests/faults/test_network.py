@@ -118,12 +118,12 @@ def test_the_variable_that_others_know(tmp_path: Path, monkeypatch: pytest.Monke
     from agent_magic import _connection
 
     monkeypatch.setenv("SSL_CERT_FILE", COMPANY.write_ca(tmp_path / "ca.pem"))
-    _connection._certificates.cache_clear()
+    _connection.certificates.cache_clear()
     try:
         with ScriptedServer(says(SERVICES[0].recorded), tls=COMPANY.good()) as server:
             assert run_against(server.url, RunAgent(), ONCE).transcript.text == WHOLE
     finally:
-        _connection._certificates.cache_clear()
+        _connection.certificates.cache_clear()
 
 
 @pytest.mark.parametrize("number", [errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL])
@@ -242,5 +242,5 @@ def test_certificates_are_checked_at_all() -> None:
     """The store that is used by default checks names and chains."""
     from agent_magic import _connection
 
-    context = _connection._certificates(None)
+    context = _connection.certificates(None)
     assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)

@@ -97,7 +97,7 @@ INPUT = RunAgentInput(thread_id="t", run_id="r", messages=[])
 RECORDED = encoded(answer(INPUT))
 START = RunStartedEvent(thread_id="t", run_id="r")
 END = RunFinishedEvent(thread_id="t", run_id="r")
-TAPES = Path(__file__).parent / "tapes"
+TAPES = Path(__file__).parent / "tapes" / "ag-ui"
 
 
 def events_of(*sent: BaseEvent | dict[str, Any], ask: AgentRequest = ASK) -> list[AgentEvent]:
@@ -809,7 +809,7 @@ class TestAgents:
     def test_a_dry_run(self, peer: Peer) -> None:
         """It shows the thread that the session is in."""
         asked = self._agent(peer.url).request("Two?", earlier=Earlier("t", [Said("One?", "1.")]))
-        body = asked.body or {}
+        body = json.loads(asked.encoded_body())
         assert (body["threadId"], len(body["messages"])) == ("t", 3)
 
 

