@@ -16,6 +16,7 @@ from agent_magic.errors import AgentMagicError, ProtocolError
 from agent_magic.events import (
     AgentEvent,
     Failed,
+    Progress,
     ServerSentEvent,
     Source,
     Started,
@@ -193,7 +194,7 @@ class OpenAIDecoder:
             if isinstance(cited, dict) and (url := text(cited.get("url"))):
                 yield Source(url=url, title=text(cited.get("title")) or "", sent=sent)
 
-    def _call(self, said: Mapping[str, Any], item: int, place: int, sent: ServerSentEvent) -> Iterator[ToolCall]:
+    def _call(self, said: Mapping[str, Any], item: int, place: int, sent: ServerSentEvent) -> Iterator[AgentEvent]:
         number, identity = integer(said.get("index")), text(said.get("id"))
         key = (item, place if number is None else number)
         function = said.get("function")
@@ -208,8 +209,9 @@ class OpenAIDecoder:
             call = self._calls[key] = _Call(identity or f"{key[0]}.{key[1]}")
             call.name = name
             yield ToolCall(id=call.id, name=name, sent=sent)  # what it is called with is known when it is whole
-        elif not call.name:
-            call.name = name
+        else:
+            call.name = call.name or name
+            yield Progress(message=f"using {call.name}", sent=sent)
         call.arguments.append(text(function.get("arguments")) or "")
 
     def _rest(self, item: int | None = None) -> list[AgentEvent]:

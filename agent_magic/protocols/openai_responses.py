@@ -15,6 +15,7 @@ from agent_magic._request import AgentRequest, HTTPRequest, join_url
 from agent_magic.errors import AgentMagicError, ProtocolError
 from agent_magic.events import (
     AgentEvent,
+    Artifact,
     Failed,
     Progress,
     Reasoning,
@@ -23,12 +24,13 @@ from agent_magic.events import (
     Started,
     Text,
     ToolCall,
+    ToolResult,
     Unknown,
 )
 from agent_magic.protocols._asking import key_header, refuse_fields, turns_of
 from agent_magic.protocols._base import HTTPFailure, Keeper
 from agent_magic.protocols._ends import ending, error_of, usage_of
-from agent_magic.protocols._json import integer, object_or_empty, objects, read_object, text
+from agent_magic.protocols._json import integer, object_or_empty, objects, read_object, text, to_json
 from agent_magic.protocols._pieces import Joiners
 
 __all__ = ["OpenAIResponses", "OpenAIResponsesDecoder"]
@@ -36,6 +38,11 @@ __all__ = ["OpenAIResponses", "OpenAIResponsesDecoder"]
 OWN_FIELDS = frozenset({"input", "instructions", "model", "stream"})
 # What an item is while it is made, in words; a call of a tool is named by the tool.
 DOING = {"message": "writing", "reasoning": "thinking"}
+# Where the kinds of calls have what a tool was given, and what it gave.
+GIVEN = ("arguments", "input", "action", "queries", "code")
+MADE = ("output", "outputs", "results", "result", "error")
+# Calls that the one who asks is to carry out; a call of the service's own tools is over when its item is.
+ASKED_OF_US = frozenset({"function_call", "custom_tool_call", "computer_call", "local_shell_call"})
 ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
 
 
@@ -188,14 +195,25 @@ def _delta(data: Mapping[str, Any], sent: ServerSentEvent) -> str:
 
 
 def _item(item: Mapping[str, Any], sent: ServerSentEvent, *, is_whole: bool) -> list[AgentEvent]:
-    """An output item that opens or closes: a call of a tool, or a word on what goes on."""
+    """An output item that opens or closes: a call of a tool and what it gave, or a word on what goes on."""
     kind = text(item.get("type")) or "message"
     if kind in DOING or not (kind.endswith("_call") or "name" in item):
         return [Progress(message=DOING.get(kind, "working"), sent=sent)]
     identity = text(item.get("call_id")) or text(item.get("id")) or kind
     name = text(item.get("name")) or kind.removesuffix("_call")
-    arguments = text(item.get("arguments")) or "" if is_whole else ""
-    return [ToolCall(id=identity, name=name, arguments=arguments, sent=sent)]
+    call = ToolCall(id=identity, name=name, arguments=_first(item, GIVEN) if is_whole else "", sent=sent)
+    if not is_whole or kind in ASKED_OF_US:
+        return [call]
+    if kind == "image_generation_call":
+        made = Artifact(name="image", media_type="image/png", data=_first(item, MADE), sent=sent)
+        return [call, ToolResult(id=identity, result="", sent=sent), made]
+    return [call, ToolResult(id=identity, result=_first(item, MADE), sent=sent)]
+
+
+def _first(item: Mapping[str, Any], names: Iterable[str]) -> str:
+    """The first of the fields `names` that says anything: a text as it is, all else as JSON."""
+    said = next((value for name in names if (value := item.get(name)) not in (None, "", [], {})), "")
+    return (text(said) or "") if isinstance(said, str) else to_json(said)
 
 
 def _cited(notes: Iterable[object], sent: ServerSentEvent) -> Iterator[Source]:

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 from agent_magic.testing._certificates import Certificates
 from agent_magic.testing._contract import ProtocolContract, SocketContract
+from agent_magic.testing._findings import Findings, findings
 from agent_magic.testing._research import YouResearchService
 from agent_magic.testing._runs import begin_against, run_against, run_together
 from agent_magic.testing._scripts import (
@@ -51,6 +52,7 @@ __all__ = [
     "Certificates",
     "Connection",
     "Cut",
+    "Findings",
     "Play",
     "ProtocolContract",
     "Resume",
@@ -68,6 +70,7 @@ __all__ = [
     "drips",
     "event_stream",
     "falls_silent",
+    "findings",
     "floods",
     "fold",
     "frames_in_pieces",

@@ -26,7 +26,8 @@ __all__ = ["ProtocolContract", "SocketContract"]
 class ProtocolContract:
     """What every protocol keeps. Inherit, and name a protocol, a recorded stream and the text in it.
 
-    Where the stream stands behind a JSON reply that leads to it, or leads to one itself, name those too.
+    Where the stream stands behind a JSON reply that leads to it, or leads to one itself, name those too. `documented`
+    is whether the service says that it sends such a stream; one that might come all the same is no word on the wire.
     """
 
     protocol: ClassVar[AgentProtocol]
@@ -34,6 +35,7 @@ class ProtocolContract:
     expected: ClassVar[str]
     leading: ClassVar[bytes] = b""
     following: ClassVar[bytes] = b""
+    documented: ClassVar[bool] = True
 
     def _request(self) -> AgentRequest:
         return AgentRequest(prompt="Why?", base_url="http://127.0.0.1:1", agent="demo")
@@ -54,6 +56,19 @@ class ProtocolContract:
         events = self._led(decoder)
         events += [event for one in sent for event in decoder.decode(one)]
         return [*events, *self._followed(decoder), *decoder.flush()]
+
+    def events(self) -> list[AgentEvent]:
+        """What the recorded stream says."""
+        return self._decode(self._sent())
+
+    def half_heard(self) -> Decoder:
+        """A decoder that has heard the first half of the recorded stream."""
+        decoder = self.protocol.decoder(self._request())
+        self._led(decoder)
+        sent = self._sent()
+        for one in sent[: len(sent) // 2]:
+            list(decoder.decode(one))
+        return decoder
 
     def _led(self, decoder: Decoder) -> list[AgentEvent]:
         events = list(decoder.whole(self.leading)) if self.leading else []

@@ -7,6 +7,7 @@ looks for Markdown, tags or TeX.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from html import escape
 from textwrap import indent
@@ -24,6 +25,8 @@ MOST_LIVE = 2_000
 # Steps beyond these are folded into one line.
 SHOWN = 6
 LONGEST_PREVIEW = 60
+# Kinds of data that a person can read.
+READABLE = re.compile(r"text/|application/(.*\+)?(json|xml|yaml|javascript|sql)\b|$")
 SLOTS = 6
 # A slot that has so many characters, and as many as all before it, or so many, is left alone from then on.
 LEAST_SLOT, LARGEST_SLOT = 4_000, 20_000
@@ -161,8 +164,15 @@ def _preview(given: str) -> str:
 
 def _bodies(step: Step) -> list[str]:
     """What a step was given and what came of it, where there is anything; JSON as it is read best."""
-    given = step.given if step.kind == "tool" and _json(step.given) != {} else ""
-    return [_laid_out(said) if step.kind == "tool" else said for said in (given, step.made) if said]
+    made = step.made or ""
+    match step.kind:
+        case "tool":
+            given = "" if _json(step.given) == {} else step.given
+            return [_laid_out(said) for said in (given, made) if said]
+        case "artifact" if made and not (made.startswith("http") or READABLE.match(step.given)):
+            return [f"{len(made):,} characters of data, in the variable"]
+        case _:
+            return [made] if made else []
 
 
 def _laid_out(said: str) -> str:

@@ -81,6 +81,26 @@ class TestContract(ProtocolContract):
     expected = "Because é 🌍 so."
 
 
+class TestBesideTheText(ProtocolContract):
+    """The contract on a stream with a search of the service's, what it found, and a citation."""
+
+    protocol = Anthropic()
+    recorded = event_stream(
+        START,
+        opened(0, "server_tool_use", id="srv_1", name="web_search", input={}),
+        delta(0, "input_json_delta", partial_json='{"query": "sky"}'),
+        stop(0),
+        opened(1, "web_search_tool_result", tool_use_id="srv_1", content=[{"url": "https://a.example", "title": "A"}]),
+        stop(1),
+        opened(2, "text", text=""),
+        delta(2, "text_delta", text="So."),
+        delta(2, "citations_delta", citation={"url": "https://a.example", "title": "A", "cited_text": "so"}),
+        stop(2),
+        *END,
+    )
+    expected = "So."
+
+
 class TestRequest:
     """What is sent."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from agent_magic.events import (
     Done,
     Failed,
     Notice,
+    Progress,
     Reasoning,
     ServerSentEvent,
     Source,
@@ -68,6 +70,27 @@ class TestContract(ProtocolContract):
         "[DONE]",
     )
     expected = "Because é 🌍 it is so.\n\n"
+
+
+class TestBesideTheText(ProtocolContract):
+    """The contract on a stream with thoughts, a call and sources, as servers that have them send them."""
+
+    protocol = OpenAI()
+    recorded = stream(
+        chunk({"role": "assistant", "content": None, "reasoning_content": "Hm"}),
+        chunk({"reasoning": ", so."}),
+        chunk({"tool_calls": [{"index": 0, "id": "call_1", "type": "function", "function": {"name": "add", "arguments": ""}}]}),
+        chunk({"tool_calls": [{"index": 0, "function": {"arguments": '{"a": 1}'}}]}),
+        chunk({"content": "So \ud83e"}),
+        chunk({"content": "\uddec", "annotations": [{"type": "url_citation", "url_citation": {"url": "https://a.example", "title": "A"}}]}),
+        chunk(reason="stop", usage=USAGE),
+    )  # fmt: skip
+    expected = "So \N{DNA DOUBLE HELIX}"
+
+    def _decode(self, sent: Sequence[ServerSentEvent]) -> list[AgentEvent]:
+        decoder = self.protocol.decoder(self._request())
+        events = [event for one in sent for event in decoder.decode(one)]
+        return [*events, *decoder.closed(), *decoder.flush()]
 
 
 class TestRequest:
@@ -202,6 +225,8 @@ class TestDecoder:
         )
         assert events[1:] == [
             ToolCall(id="c1", name="look_up"),
+            Progress(message="using look_up"),
+            Progress(message="using look_up"),
             ToolCall(id="c2", name="stop"),
             ToolCall(id="c1", name="look_up", arguments='{"q": "sky"}'),
             ToolCall(id="c2", name="stop", arguments="{}"),

@@ -10,7 +10,19 @@ from msgspec.structs import replace
 
 from agent_magic._request import AgentRequest, Said
 from agent_magic.errors import ConfigError, ProtocolError
-from agent_magic.events import AgentEvent, Done, Failed, Progress, Reasoning, ServerSentEvent, Source, Text, ToolCall
+from agent_magic.events import (
+    AgentEvent,
+    Artifact,
+    Done,
+    Failed,
+    Progress,
+    Reasoning,
+    ServerSentEvent,
+    Source,
+    Text,
+    ToolCall,
+    ToolResult,
+)
 from agent_magic.protocols.openai_responses import OpenAIResponses
 from agent_magic.testing import ProtocolContract, ScriptedServer, event_stream, fold, run_against, says
 
@@ -56,6 +68,26 @@ class TestContract(ProtocolContract):
     protocol = OpenAIResponses()
     recorded = RECORDED
     expected = "Because é 🌍 so."
+
+
+CALL = {"type": "mcp_call", "id": "mcp_1", "name": "look_up"}
+NOTE = {"type": "url_citation", "url": "https://a.example", "title": "A"}
+
+
+class TestBesideTheText(ProtocolContract):
+    """The contract on a stream with a tool of the service's and sources."""
+
+    protocol = OpenAIResponses()
+    recorded = event_stream(
+        event("response.created", response={"id": "resp_1"}),
+        event("response.output_item.added", output_index=0, item={**CALL, "arguments": ""}),
+        event("response.mcp_call_arguments.delta", output_index=0, delta='{"q"'),
+        event("response.output_item.done", output_index=0, item={**CALL, "arguments": '{"q": 1}', "output": "42"}),
+        text("So.", output_index=1),
+        event("response.output_text.annotation.added", output_index=1, annotation=NOTE),
+        event("response.completed", response={"usage": USAGE}),
+    )
+    expected = "So."
 
 
 def test_the_request() -> None:
@@ -113,6 +145,33 @@ def test_tools_and_sources() -> None:
         ToolCall(id="call_1", name="look_up", arguments='{"q": 1}'),
         ToolCall(id="ws_1", name="web_search"),
         Source(url="https://a.example", title="A"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("item", "given", "made"),
+    [
+        ({"type": "mcp_call", "name": "f", "arguments": '{"a": 1}', "output": "3"}, '{"a": 1}', "3"),
+        ({"type": "mcp_call", "name": "f", "arguments": "{}", "output": None, "error": "No"}, "{}", "No"),
+        ({"type": "web_search_call", "action": {"query": "sky"}}, '{"query": "sky"}', ""),
+        ({"type": "file_search_call", "queries": ["sky"], "results": [{"text": "blue"}]}, '["sky"]', '[{"text": "blue"}]'),
+        ({"type": "code_interpreter_call", "code": "1 + 1", "outputs": [{"logs": "2"}]}, "1 + 1", '[{"logs": "2"}]'),
+    ],
+)  # fmt: skip
+def test_the_services_own_tools(item: dict[str, Any], given: str, made: str) -> None:
+    """What each kind of tool was given, and what it gave, once its item is whole."""
+    call, result = events_of(event("response.output_item.done", item={"id": "1", **item}))
+    assert isinstance(call, ToolCall)
+    assert (call.arguments, result) == (given, ToolResult(id="1", result=made))
+
+
+def test_an_image_is_an_artifact() -> None:
+    """What an image is made of stands beside the text, and not among the words of a tool."""
+    item = {"type": "image_generation_call", "id": "ig_1", "result": "iVBO"}
+    assert events_of(event("response.output_item.done", item=item)) == [
+        ToolCall(id="ig_1", name="image_generation"),
+        ToolResult(id="ig_1", result=""),
+        Artifact(name="image", media_type="image/png", data="iVBO"),
     ]
 
 

@@ -71,10 +71,11 @@ class TestValues(SocketContract):
         yielded("a \ud83e"),
         yielded("\uddec "),
         yielded({"content": "b", "sender": "me"}),
+        yielded({"message_type": "reasoning_message", "reasoning": "hm"}),
         yielded({"state": [1]}),
         yielded(None),
         yielded(3),
-        completed(6),
+        completed(7),
     )
     expected = "a \N{DNA DOUBLE HELIX} b3"
 

@@ -51,6 +51,21 @@ def test_titles() -> None:
     ]
 
 
+def test_data_that_nobody_can_read() -> None:
+    """Of an image or the like there is its size, and not its letters; of a text, or an address, what it says."""
+    assert step_lines(Step("artifact", "plot", "image/png", "iVBO" * 250)) == [
+        "plot (image/png)",
+        "    1,000 characters of data, in the variable",
+    ]
+    for kind, made in (
+        ("text/csv", "a,b"),
+        ("application/json", "{}"),
+        ("", "as it is"),
+        ("image/png", "https://a.example/p"),
+    ):
+        assert step_lines(Step("artifact", "it", kind, made))[1:] == [f"    {made}"]
+
+
 def test_everything_is_text() -> None:
     """Name, arguments, result, thought and artifact are escaped, and stand where no front end looks for TeX."""
     steps = [
