@@ -198,6 +198,7 @@ def jupyter_server(home: Path, *options: str) -> Iterator[Site]:
     folder.mkdir()
     environment = {
         **os.environ,
+        "AGENT_MAGIC_DEFAULT": "demo",
         "JUPYTER_CONFIG_DIR": str(home / "config"),
         "JUPYTER_DATA_DIR": str(home / "data"),
         "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
