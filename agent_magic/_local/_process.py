@@ -125,8 +125,7 @@ class Served:
         """In a forked child: let go of the pipes, so that it is the parent alone whom the process ends with."""
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
-                with suppress(OSError):
-                    os.close(pipe.fileno())
+                pipe.close()
 
     def _watch(self) -> None:
         """Hear what it says, to its end. Its pipes are closed here, once nobody is behind them."""
