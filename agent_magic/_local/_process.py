@@ -29,8 +29,8 @@ from typing import Any
 from anyio import to_thread
 
 from agent_magic._keys import Secret
-from agent_magic._local.__main__ import FAILED, SERVES
 from agent_magic._local._parts import model_file, model_name
+from agent_magic._local._server import FAILED, SERVES
 from agent_magic.errors import AgentMagicError, ConfigError, StreamLost
 
 __all__ = ["LocalModel", "Served", "local_model", "running"]
@@ -125,8 +125,7 @@ class Served:
         """In a forked child: let go of the pipes, so that it is the parent alone whom the process ends with."""
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
-                with suppress(OSError):
-                    os.close(pipe.fileno())
+                pipe.close()
 
     def _watch(self) -> None:
         """Hear what it says, to its end. Its pipes are closed here, once nobody is behind them."""
@@ -234,7 +233,7 @@ def _popen() -> subprocess.Popen[bytes]:
         own_group = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
     return subprocess.Popen(  # noqa: S603 (this interpreter, a program of our own)
         # -P: what lies in the working folder is not imported.
-        [sys.executable, "-P", str(Path(__file__).with_name("__main__.py"))],
+        [sys.executable, "-P", str(Path(__file__).with_name("_server.py"))],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -196,8 +196,14 @@ def jupyter_server(home: Path, *options: str) -> Iterator[Site]:
     """A server for all three on a free port, without a token, with settings of its own."""
     folder = home / "notebooks"
     folder.mkdir()
+    own = home / "user" / "agent_magic"
+    own.mkdir(parents=True)
+    (own / "config.toml").write_text('default = "demo"\n')
     environment = {
         **os.environ,
+        # The person's own file says that it is `demo` where no notebook has settings beside it.
+        "AGENT_MAGIC_DEFAULT": "",
+        "XDG_CONFIG_HOME": str(home / "user"),
         "JUPYTER_CONFIG_DIR": str(home / "config"),
         "JUPYTER_DATA_DIR": str(home / "data"),
         "JUPYTER_RUNTIME_DIR": str(home / "runtime"),

@@ -49,9 +49,9 @@ def test_tab_offers_the_agents(site: Site, theme: str, end: FrontEnd, page: Page
     expect(offered.first).to_have_text("it")
     picture(page, f"tab-{end.name}-{theme}")
     words = [text.strip() for text in offered.all_inner_texts()]
-    assert words[:5] == ["it", "demo", "demo-you", "--out", "--session"]
+    assert words[:6] == ["it", "local", "demo", "demo-you", "--out", "--session"]
     assert "agents.csv" not in words  # JupyterLab itself adds the cell's own words at the end
-    for key in ("ArrowDown", "ArrowDown", "Enter"):
+    for key in ("ArrowDown", "ArrowDown", "ArrowDown", "Enter"):
         page.keyboard.press(key)
     expect(editor.locator(".cm-line").first).to_have_text("%%agent demo-you")
 

@@ -27,7 +27,7 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
     """One kernel of the newest version; every test leaves it idle."""
     folder = tmp_path_factory.mktemp("kernel-help")
     (folder / "agent_magic.toml").write_text(SETTINGS)
-    with running_kernel(kernel_python(VERSIONS[-1]), folder) as kernel:
+    with running_kernel(kernel_python(VERSIONS[-1]), folder, AGENT_MAGIC_DEFAULT="") as kernel:
         kernel.run("%load_ext agent_magic")
         yield kernel
 

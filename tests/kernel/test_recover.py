@@ -39,7 +39,7 @@ class Halfway(ScriptedServer):
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Halfway]:
-    """The server, and settings in the kernels' folder by which it is the default agent."""
+    """The server, and settings in the kernels' folder that call it `it`."""
     with Halfway() as server:
         said = f'[agents.it]\nprotocol = "runagent"\nbase_url = "{server.url}"\nkey_env = ""\n'
         (tmp_path / "agent_magic.toml").write_text(said)
@@ -72,7 +72,7 @@ def test_killed_and_recovered(tmp_path: Path, server: Halfway) -> None:
     python = Path(sys.executable)
     with running_kernel(python, tmp_path) as first, running_kernel(python, tmp_path) as second:
         first.run("%load_ext agent_magic")
-        first.send("%%agent -o answer\nWhy?")
+        first.send("%%agent it -o answer\nWhy?")
         second.run("%load_ext agent_magic")
         on_disk()
         assert "running" in shown(second.run("%agent history"))["text/plain"]

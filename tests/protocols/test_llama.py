@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from agent_magic._agent import Agent
-from agent_magic._local import LocalModel, local_model
+from agent_magic._local import LocalModel, _server, local_model, model_file
+from agent_magic._local._process import SETTINGS
 from agent_magic._request import Earlier, Said
 from agent_magic._transcript import Transcript
 from agent_magic.errors import AgentError, AuthError
@@ -125,6 +130,52 @@ def test_a_stop(wire: str) -> None:
     run.listen(lambda: run.stop() if run.transcript.characters else None)
     assert result.wait(60).status == "stopped"
     assert result.text
+
+
+@pytest.fixture(scope="module")
+def with_tools() -> Iterator[str]:
+    """The same model in another process, with a chat template that has a place for tools: the model's own has none."""
+    settings = {**SETTINGS, "chat_template": Path(__file__).with_name("tools.jinja").read_text().strip()}
+    asked = {"model": str(model_file(SMOLLM2)), "name": "SmolLM2", "threads": 1, "settings": settings}
+    command = [sys.executable, "-P", str(Path(_server.__file__))]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(json.dumps(asked) + "\n")
+        process.stdin.flush()
+        yield (
+            next(line for line in process.stdout if line.startswith(_server.SERVES))
+            .removeprefix(_server.SERVES)
+            .strip()
+        )
+
+
+def test_a_tool_call(wire: str, with_tools: str) -> None:
+    """Made by the model, streamed in pieces by llama.cpp, whole at its end: name, arguments, reason.
+
+    A model of this size makes one where it has only to say it after us.
+    """
+    prompt = 'Repeat after me:\n<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n</tool_call>'
+    base_url = with_tools if wire == "anthropic" else f"{with_tools}/v1"
+    asked = Agent(protocol=wire, agent="SmolLM2", base_url=base_url, key_env="")
+    answer = asked.ask(prompt, **parameters(wire, 60), **TOOLS[wire])
+    ((call, _),) = answer.tool_calls
+    assert (call.name, json.loads(call.arguments)) == ("get_weather", {"city": "Paris"})
+    assert answer.status == "done"
+    assert not [event for event in answer.events if isinstance(event, Unknown)]
+    assert (answer.usage.output_tokens or 0) > 5
+
+
+SCHEMA = {"type": "object", "properties": {"city": {"type": "string", "enum": ["Paris", "Rome"]}}, "required": ["city"]}
+FUNCTION = {"name": "get_weather", "description": "The weather in a city.", "parameters": SCHEMA}
+TOOLS: dict[str, dict[str, object]] = {
+    "openai": {"tools": [{"type": "function", "function": FUNCTION}], "tool_choice": "required"},
+    "openai-responses": {"tools": [{"type": "function", **FUNCTION}], "tool_choice": "required"},
+    "anthropic": {
+        "tools": [{"name": "get_weather", "description": "The weather in a city.", "input_schema": SCHEMA}],
+        "tool_choice": {"type": "any"},
+    },
+}
 
 
 class TestTapes:
