@@ -46,8 +46,8 @@ _FROM_CONNECTION = (Connecting, Connected, Retrying)
 
 
 def _is_arrival(event: AgentEvent) -> bool:
-    """Whether `event` came from the server; a notice may be our own."""
-    if isinstance(event, Notice):
+    """Whether `event` came from the server; a notice, and that a model is loaded, may be our own."""
+    if isinstance(event, Notice | Progress):
         return event.sent is not None
     return not isinstance(event, _FROM_CONNECTION)
 
