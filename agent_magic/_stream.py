@@ -15,7 +15,6 @@ up again as the decoder says. Its rules:
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 from urllib.parse import urlsplit
@@ -32,6 +31,7 @@ from agent_magic._pace import Pace
 from agent_magic._policy import Policy
 from agent_magic._reply import Broken, Reply, Transport
 from agent_magic._request import AgentRequest, HTTPRequest, SocketRequest, host_of
+from agent_magic._retries import Budget, Lost
 from agent_magic.errors import (
     AgentError,
     AgentMagicError,
@@ -69,25 +69,6 @@ Emit = Callable[[AgentEvent], None]
 RETRIED_STATUSES = frozenset({408, 425, 429, 502, 503, 504, 529})
 # What makes an attempt a success, beside text. A server that only greets, on each connection anew, makes no progress.
 SUBSTANCE = (Reasoning, ToolCall, ToolResult, Source, Artifact)
-
-# A task leads to its stream and that to the result. More without a word of the answer is no way to one.
-MOST_LEADS = 4
-
-
-class _Lost(Exception):
-    """The connection ended before the answer did; `error` is what to raise when no attempt is left."""
-
-    def __init__(self, reason: str, error: AgentMagicError, retry_after: float | None = None) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.error = error
-        self.retry_after = retry_after
-        self.failed: Failed | None = None
-
-    @property
-    def says_later(self) -> bool:
-        """Whether the server asks its client to come back later, and has nothing against the question."""
-        return self.retry_after is not None or isinstance(self.error, RateLimited)
 
 
 async def follow(  # noqa: PLR0913 (each is a seam of its own)
@@ -162,9 +143,6 @@ class _Exchange:
         self._protocol = protocol
         self._pace = pace
         self._served = served
-        self._others_passed = 0
-        self._has_passed = False
-        self._policy = policy
         self._emit = emit
         self._decoder = guarded(protocol.decoder(ask), ask.secrets, in_pieces)
         self.request = protocol.request(ask)
@@ -174,9 +152,8 @@ class _Exchange:
         self._arrived = False
         self._ended = False
         self._is_cut = False
-        self._failures = 0
-        self._leads = 0
-        self._place = -1
+        self._budget = Budget(policy, pace)
+        self._retries = policy.retries
 
     async def run(self, client: Transport) -> None:
         """Connect, read, and take up again until the answer has ended."""
@@ -186,7 +163,7 @@ class _Exchange:
                     await self._pace.wait()
                     await self._connection(client)
                     self._lead_on()
-                except _Lost as lost:
+                except Lost as lost:
                     await self._prepare_retry(lost)
         finally:
             for event in self._decoder.flush():
@@ -242,9 +219,8 @@ class _Exchange:
         """Have the request ready that the last reply leads to, if it does."""
         if self._ended:
             return
-        self._leads += 1
         following = self._decoder.resume()
-        if self._leads > MOST_LEADS or following is None:
+        if following is None or not self._budget.may_lead():
             self._lose(f"{self._host} led from one reply to the next and to no answer")
         self.request = self._protocol.request(following)
 
@@ -259,7 +235,7 @@ class _Exchange:
         match event:
             case Text() | Replace():
                 if event.text:
-                    self._go_on()
+                    self._budget.renew()
                 event, limit = self._limits.admit_text(event)
                 self._is_cut = limit is not None
             case Usage():
@@ -271,25 +247,18 @@ class _Exchange:
                 if (words := self._limits.last_words()) is not None:
                     self._emit(words)
             case _ if isinstance(event, SUBSTANCE):
-                self._go_on()
+                self._budget.renew()
             case _:
                 pass
         self._emit(event)
         if limit is not None:
             raise limit
 
-    def _go_on(self) -> None:
-        """The answer went on, which renews the budget of retries."""
-        self._failures = self._leads = 0
-        if not self._has_passed:
-            self._has_passed = True
-            self._pace.passed += 1
-
     def _failed(self, event: Failed) -> Failed:
-        """The run's end; raises `_Lost` where it may be retried."""
+        """The run's end; raises `Lost` where it may be retried."""
         if event.transient:
             reason = f"{event.code or 'the server'}: {event.message}"
-            lost = _Lost(reason, RateLimited(reason, event.retry_after), event.retry_after)
+            lost = Lost(reason, RateLimited(reason, event.retry_after), event.retry_after)
             lost.failed = event
             raise lost
         self._ended = True
@@ -307,7 +276,7 @@ class _Exchange:
         if reply.status not in RETRIED_STATUSES:
             raise self._not_taken_up(failure, error) if self._arrived else error
         asked = error.retry_after if isinstance(error, RateLimited | AgentError) else failure.retry_after
-        raise _Lost(f"{self._host} answered {reply.status}", error, asked)
+        raise Lost(f"{self._host} answered {reply.status}", error, asked)
 
     async def _beginning(self, reply: Reply) -> str:
         """The body's first part; a key in it is struck out here, before anything is cut."""
@@ -327,19 +296,16 @@ class _Exchange:
 
     def _lose(self, reason: str) -> NoReturn:
         kept = "what had arrived is kept" if self._arrived else "nothing had arrived"
-        raise _Lost(reason, StreamLost(f"{reason[0].upper()}{reason[1:]}; {kept}.")) from None
+        raise Lost(reason, StreamLost(f"{reason[0].upper()}{reason[1:]}; {kept}.")) from None
 
-    async def _prepare_retry(self, lost: _Lost) -> None:
+    async def _prepare_retry(self, lost: Lost) -> None:
         """Wait and have the next request ready, or raise what ended the run."""
         if self._served is not None and isinstance(lost.error, StreamLost):
             ended = await self._served.fate()
             if ended is not None:
                 raise ended
-        if lost.says_later:
-            self._hold_all(lost.retry_after or 0)
         following = self._decoder.resume() if self._arrived else None
-        self._failures = 1 if self._has_moved(following) else self._failures + 1
-        if self._failures > self._policy.retries:
+        if not self._budget.may_retry(lost, following):
             self._give_up(lost)
             return
         if self._arrived and following is None:
@@ -347,37 +313,19 @@ class _Exchange:
                 raise StreamLost(f"{str(lost.error)[:-1]} (this stream cannot be taken up again).")
             self._give_up(lost)
             return
-        delay = lost.retry_after
+        delay = self._budget.delay(lost)
         if delay is None:
-            delay = self._policy.backoff * 2 ** (self._failures - 1) * random.uniform(0.8, 1.2)
-        elif delay > self._policy.max_wait:
-            self._pace.refusal = lost.error
             self._give_up(lost)
             return
         if following is not None:
             self.request = self._protocol.request(following)
         reason = strike_all(lost.reason, self._ask.secrets)
-        self._emit(Retrying(attempt=self._failures, retries=self._policy.retries, delay=delay, reason=reason))
+        self._emit(Retrying(attempt=self._budget.failures, retries=self._retries, delay=delay, reason=reason))
         if lost.says_later:
             self._pace.hold(delay)
         await anyio.sleep(delay)
 
-    def _has_moved(self, following: AgentRequest | None) -> bool:
-        """Whether the task that `following` names has come further since it was last asked for."""
-        task = None if following is None else following.task
-        if task is None or task.after is None or task.after <= self._place:
-            return False
-        self._place = task.after
-        return True
-
-    def _hold_all(self, seconds: float) -> None:
-        """Let nobody who shares the pace ask for so long; where others got through meanwhile, renew the budget."""
-        if self._pace.passed > self._others_passed:
-            self._others_passed = self._pace.passed
-            self._failures = 0
-        self._pace.hold(min(seconds, self._policy.max_wait))
-
-    def _give_up(self, lost: _Lost) -> None:
+    def _give_up(self, lost: Lost) -> None:
         if lost.failed is None:
             raise lost.error
         self._ended = True
