@@ -17,7 +17,7 @@ from agent_magic._connection import check_request
 from agent_magic._journal import journal_folder
 from agent_magic._key_sources import checked_key, find_key, look_up
 from agent_magic._keys import Secret
-from agent_magic._local import local_model
+from agent_magic._local import SMOLLM2, local_model
 from agent_magic._map import Map
 from agent_magic._pace import Pace
 from agent_magic._policy import Policy
@@ -28,7 +28,7 @@ from agent_magic._results import Results
 from agent_magic._run import Run
 from agent_magic._shelf import Shelf
 from agent_magic._taping import Taping
-from agent_magic._trust import Destination, Trust, origin_of
+from agent_magic._trust import Destination, Trust, origin_of, real_path
 from agent_magic.errors import ConfigError, PromptError
 from agent_magic.events import AgentEvent
 from agent_magic.protocols import AgentProtocol, Keeper, get_protocol
@@ -58,8 +58,8 @@ class Agent:
     """
 
     def __init__(self, name: str | None = None, /, **settings: Any) -> None:
-        if isinstance(settings.get("gguf"), os.PathLike):
-            settings["gguf"] = os.fspath(settings["gguf"])
+        if isinstance(gguf := settings.get("gguf"), os.PathLike | str) and gguf not in {"", SMOLLM2}:
+            settings["gguf"] = str(real_path(os.fspath(gguf)))  # the working folder may be another one when it is asked
         if name is None and not {"protocol", "gguf"}.isdisjoint(settings):
             base = AgentConfig(**local_defaults(settings))
             self.name = settings.get("agent", settings.get("protocol", base.agent))
@@ -360,6 +360,8 @@ class Agent:
                 f"The agent {self.name!r} is a model that is served here, by {', '.join(LOCAL_WIRES[:-1])} or "
                 f"{LOCAL_WIRES[-1]}; {self.protocol.name} is not among them."
             )
+        if self._project is not None and gguf != SMOLLM2 and "gguf" not in self._given:
+            self._trust.check_model(self._project, gguf)
         place = local_model(gguf).url or "http://127.0.0.1"
         return f"{place}{urlsplit(self.protocol.base_url).path}"
 

@@ -22,9 +22,9 @@ from msgspec import Struct, structs
 
 from agent_magic._check import SETTABLE, check_names, checked_agent, nearest, written
 from agent_magic._layers import AGENTS, agents_said, default_said, journal_said
-from agent_magic._local import SMOLLM2, is_complete, model_name
+from agent_magic._local import AT_ITS_BEST, SMOLLM2, is_complete, model_name
 from agent_magic._settings import AgentConfig, check_seconds, check_values
-from agent_magic._trust import Trust
+from agent_magic._trust import Trust, real_path
 from agent_magic.errors import ConfigError
 
 __all__ = [
@@ -41,8 +41,8 @@ __all__ = [
 
 FILE_NAME = "agent_magic.toml"
 VARIABLE = "AGENT_MAGIC_CONFIG"
-# What a file may hold beside its agents; the last two only one of the person's own.
-SHARED, PERSONAL = ("agents", "default", "journal"), ("allow_hosts", "allow_keys")
+# What a file may hold beside its agents; the last three only one of the person's own.
+SHARED, PERSONAL = ("agents", "default", "journal"), ("allow_hosts", "allow_keys", "allow_models")
 HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]+)?")
 
 
@@ -87,14 +87,13 @@ class Settings(Struct, frozen=True):
 
 
 EMBEDDED = {
-    # How this model is at its best, of what was tried: no system text in place of the one in its file, no chance, no
-    # saying again what it has just said; and an end.
+    # Its file has a system text, without which it is better.
     "local": AgentConfig(
         protocol="openai",
         agent=model_name(SMOLLM2),
         gguf=SMOLLM2,
         system="",
-        parameters={"temperature": 0, "repeat_penalty": 1.1, "max_tokens": 512},
+        parameters=AT_ITS_BEST,
         embedded=True,
     ),
     "demo": AgentConfig(protocol="runagent", embedded=True),
@@ -115,6 +114,7 @@ class _File(Struct, frozen=True):
     names_default: bool
     allow_hosts: list[str]
     allow_keys: list[str]
+    allow_models: list[str]
     journal: bool
 
 
@@ -201,9 +201,10 @@ def _trust(agents: list[AgentConfig], own: _File | None, own_path: Path) -> Trus
     """Whom the person trusts: what their own file allows, and what `agents`, their own, name."""
     trust = Trust(own_file=own_path)
     if own is not None:
-        trust = Trust(frozenset(own.allow_hosts), frozenset(own.allow_keys), own_path)
+        models = frozenset(map(real_path, own.allow_models))
+        trust = Trust(frozenset(own.allow_hosts), frozenset(own.allow_keys), own_path, models)
     for config in agents:
-        trust = trust.naming(config.base_url, config.key_env)
+        trust = trust.naming(config.base_url, config.key_env, config.gguf)
     return trust
 
 
@@ -300,7 +301,8 @@ def _read(path: Path, content: dict[str, Any], *, is_own: bool) -> _File:
         raise ConfigError(f"{path}: journal = {written(journal)} is neither true nor false.")
     says = {name: frozenset(table) for name, table in tables.items()}
     keys = _texts(path, content, "allow_keys")
-    return _File(path, agents, says, default, "default" in content, hosts, keys, journal)
+    models = _texts(path, content, "allow_models")
+    return _File(path, agents, says, default, "default" in content, hosts, keys, models, journal)
 
 
 def _texts(path: Path, content: dict[str, Any], name: str) -> list[str]:

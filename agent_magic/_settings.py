@@ -23,7 +23,8 @@ HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 # have a service's front door pass the request, and the key in it, on to another of its customers.
 OWN_HEADERS = frozenset(
     {"connection", "content-length", "content-type", "expect", "host", "keep-alive", "proxy-authorization",
-     "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"}
+     "proxy-connection", "sec-websocket-accept", "sec-websocket-extensions", "sec-websocket-key",
+     "sec-websocket-protocol", "sec-websocket-version", "te", "trailer", "transfer-encoding", "upgrade"}
 )  # fmt: skip
 
 

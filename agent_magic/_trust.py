@@ -11,6 +11,9 @@ the person's. So, where an agent comes from such a file, a key goes only
 - under the certificates that the person trusts: ``verify`` would let a stranger on the network read along;
 - over https: ``insecure_http`` would let everybody on the network.
 
+Nor does such a file decide which model is loaded: what reads a model is native code, and runs as the person. It may
+name one that the person's own settings name too.
+
 The person's own settings are the user's file, ``AGENT_MAGIC_CONFIG``, ``%config`` and ``Agent(...)``. Those that name a
 host or a variable for one agent have named it for all. Proxies come from the environment alone.
 """
@@ -25,7 +28,7 @@ from msgspec import Struct
 
 from agent_magic.errors import ConfigError
 
-__all__ = ["Destination", "Trust", "origin_of"]
+__all__ = ["Destination", "Trust", "origin_of", "real_path"]
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -34,6 +37,14 @@ def origin_of(url: str) -> tuple[str, str, int | None]:
     """Scheme, host and port of `url`, the port also where the scheme implies it."""
     parts = urlsplit(url)
     return parts.scheme, parts.hostname or "", parts.port or DEFAULT_PORTS.get(parts.scheme)
+
+
+def real_path(path: str) -> Path:
+    """The file that `path` leads to, whichever way it is written."""
+    found = Path(path)
+    with suppress(RuntimeError, OSError):  # a user that does not exist, links in a circle
+        found = found.expanduser().resolve()
+    return found
 
 
 def _place_of(url: str) -> str:
@@ -61,19 +72,29 @@ class Destination(Struct, frozen=True):
 
 
 class Trust(Struct, frozen=True):
-    """The hosts and the variables that the person's own settings name; `own_file` is where more can be named."""
+    """What the person's own settings name: hosts, variables, models' files. `own_file` is where more can be named."""
 
     hosts: frozenset[str] = frozenset()
     variables: frozenset[str] = frozenset()
     own_file: Path = Path()
+    models: frozenset[Path] = frozenset()
 
-    def naming(self, url: str | None, variable: str | None) -> Trust:
+    def naming(self, url: str | None, variable: str | None, gguf: str | None = None) -> Trust:
         """What is trusted when an agent of the person's own names these, too."""
         hosts = self.hosts
         if url is not None:
             with suppress(ValueError):  # no URL: that agent says so itself when it is asked
                 hosts |= {_place_of(url)}
-        return Trust(hosts, self.variables | ({variable} if variable else set()), self.own_file)
+        variables = self.variables | ({variable} if variable else set())
+        return Trust(hosts, variables, self.own_file, self.models | ({real_path(gguf)} if gguf else set()))
+
+    def check_model(self, project: Path, gguf: str) -> None:
+        """Raise `ConfigError` where the agent, which the file `project` describes, may not have `gguf` loaded."""
+        if real_path(gguf) not in self.models:
+            raise ConfigError(
+                f"{project} would have the model {gguf} loaded, which your own settings do not name; if you trust that "
+                f'file, write allow_models = ["{real_path(gguf)}"] into {self.own_file}.'
+            )
 
     def check(self, project: Path, to: Destination) -> None:
         """Raise `ConfigError` where the agent, which the file `project` describes, may not have a key."""

