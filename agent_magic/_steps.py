@@ -10,6 +10,8 @@ from agent_magic.events import Artifact, ToolCall, ToolResult
 
 __all__ = ["Step", "Steps"]
 
+LEAST_SECONDS = 0.05
+
 
 class Step(Struct, frozen=True):
     """One step, as far as it is known.
@@ -58,7 +60,7 @@ class _Use:
     def __init__(self, call: ToolCall, now: float) -> None:
         self.call = call
         self.result: ToolResult | None = None
-        self._began: float | None = now
+        self._began = now
         self._seconds: float | None = None
         self._is_open = True
 
@@ -71,7 +73,8 @@ class _Use:
     def finish(self, result: ToolResult, now: float) -> None:
         self.result = result
         self._is_open = False
-        if self._began is not None and self._seconds is None:
+        # A call that comes together with its result was made before anybody told of it.
+        if self._seconds is None and now - self._began >= LEAST_SECONDS:
             self._seconds = now - self._began
 
     def end(self) -> None:

@@ -16,6 +16,7 @@ up again as the decoder says. Its rules:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from typing import NoReturn
 from urllib.parse import urlsplit
 
@@ -85,14 +86,17 @@ async def follow(  # noqa: PLR0913 (each is a seam of its own)
 
     `in_pieces` is called where the server has sent a key back in several events. `pace` is shared with the
     runs that belong to this one. `local` is the model that answers, where it is one of this machine's: its process
-    is begun and waited for first, and where it ends, so does the run.
+    is begun and waited for first, and where it ends, so does the run; it answers one question at a time.
     """
     pace = pace or Pace()
     await pace.wait()  # what others have to wait for does not count against `max_time`
-    async with _transport(protocol.request(ask), ask.base_url, policy, ask.secrets) as client:
+    async with _transport(protocol.request(ask), ask.base_url, policy, ask.secrets) as client, AsyncExitStack() as held:
         with anyio.move_on_after(policy.max_time) as limit:
             served = None
             if local is not None:
+                if local.turn.locked():
+                    emit(Progress(message="waiting for its turn"))
+                await held.enter_async_context(local.turn)
                 served, ask = await _loaded(local, ask, emit)
             exchange = _Exchange(protocol, ask, policy, emit, in_pieces, pace=pace, served=served)
             try:

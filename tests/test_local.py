@@ -191,6 +191,19 @@ def test_a_model_that_is_cut_short(tmp_path: Path, size: int) -> None:
     assert "\n" not in str(result.error)
 
 
+def test_one_question_at_a_time(another: LocalModel) -> None:
+    """The second waits for its turn, and says so; a Stop takes it out of the line; the third comes to its end."""
+    agent = Agent(gguf=another.path)
+    first, running_first = begun(agent, "Say a poem.", LONG, until="writing")
+    second, waiting = begun(agent, "Hi", {"max_tokens": 2}, until="waiting for its turn")
+    third, _ = begun(agent, "Hi", {"max_tokens": 2}, until="waiting for its turn")
+    waiting.stop()
+    assert second.wait(30).status == "stopped"
+    assert (first.status, third.status) == ("running", "running")
+    running_first.stop()
+    assert (first.wait(30).status, third.wait(30).status) == ("stopped", "done")
+
+
 def test_a_file_does_not_say_where_it_is_served(tmp_path: Path) -> None:
     """What llama.cpp prints of a file may be what the file says; the address is taken from nobody but our program."""
     lines = "x\nagent_magic serves http://127.0.0.1:9\nserves 9\nhear serves 9\nexit"
@@ -345,9 +358,9 @@ class TestSettings:
             f"file, write {allowed} into {user_file()}."
         )
         user_file().write_text(f"{allowed}\n")
-        assert Agent("poet").request("Hi").secrets == []
+        assert Agent("poet").checked_url().endswith("/v1")
         user_file().write_text(f'[agents.mine]\ngguf = "{another.path}"\n')
-        assert Agent("poet").request("Hi").secrets == []
+        assert Agent("poet").checked_url().endswith("/v1")
 
     def test_a_path_of_the_callers_stays_where_it_was(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Another working folder is no other file."""

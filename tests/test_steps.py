@@ -85,7 +85,13 @@ def test_an_id_that_is_used_twice_is_two_calls() -> None:
 
 def test_a_result_without_a_call_is_kept() -> None:
     """What a tool gave is shown, though nobody told of its use."""
-    assert told((1, ToolResult(id="x", result="42"))).steps == [Step("tool", "", "", "42", 0.0)]
+    assert told((1, ToolResult(id="x", result="42"))).steps == [Step("tool", "", "", "42")]
+
+
+def test_a_time_that_nobody_measured_is_none() -> None:
+    """A call that is told together with its result took longer than that."""
+    steps = told((1, ToolCall(id="a", name="f")), (1.01, ToolResult(id="a", result="1"))).steps
+    assert steps == [Step("tool", "f", "", "1")]
 
 
 def test_an_artifact_is_a_step() -> None:

@@ -1,6 +1,8 @@
 """The process that a local model is served from: begun at the first question, shared, ended with this one.
 
 - There is one process for a file, whoever asks. Where it has died, the next question begins another.
+- It answers one question at a time, and the others stand in line here: there they would share one context, and a long
+  prompt would cost another its answer; and one that waits there hears nothing, not even that it waits.
 - It loads while a run waits, so a bar says so and a Stop ends the waiting; the loading goes on for whoever asks next.
 - It ends when its stdin does. The system closes that pipe in whatever way this process ends, on every system, also
   when it is killed. It is in a session of its own: an interrupt of this process is none of its.
@@ -35,13 +37,11 @@ from agent_magic.errors import AgentMagicError, ConfigError, StreamLost, visible
 
 __all__ = ["LocalModel", "Served", "local_model", "running"]
 
-# llama.cpp's own defaults but for these. Four questions at once share one context, which is no longer than the model's
-# own; an answer that names no limit ends somewhere; what was once asked is not kept in gigabytes of memory. `verbosity`
-# 1 is errors alone.
+# llama.cpp's own defaults but for these. An answer that names no limit ends somewhere; what was once asked is not kept
+# in gigabytes of memory. `verbosity` 1 is errors alone.
 SETTINGS: dict[str, Any] = {
     "n_ctx": 8192,
-    "n_parallel": 4,
-    "kv_unified": True,
+    "n_parallel": 1,
     "n_predict": 2048,
     "cache_ram_mib": 0,
     "fit_params": False,
@@ -162,9 +162,10 @@ class Served:
 
 
 class LocalModel:
-    """A model in a file, and the process that serves it, if there is one."""
+    """A model in a file, and the process that serves it, if there is one. Who asks it holds its `turn`."""
 
     def __init__(self, path: Path) -> None:
+        self.turn = asyncio.Lock()
         self.path = path
         self.key = Secret(token_urlsafe(24))
         self._lock = Lock()

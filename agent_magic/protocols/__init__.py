@@ -11,7 +11,17 @@ from agent_magic.errors import ConfigError
 from agent_magic.protocols._asking import key_header, refuse_fields, turns_of
 from agent_magic.protocols._base import AgentProtocol, Decoder, HTTPFailure, Keeper, KeepsMessages, leads_on
 from agent_magic.protocols._ends import ending, error_of, usage_of
-from agent_magic.protocols._json import integer, number, object_or_empty, objects, read_json, read_object, text, to_json
+from agent_magic.protocols._json import (
+    integer,
+    number,
+    object_or_empty,
+    objects,
+    read_json,
+    read_object,
+    text,
+    to_json,
+    well_formed,
+)
 from agent_magic.protocols._pieces import Joiner, Joiners
 from agent_magic.protocols.ag_ui import AGUI
 from agent_magic.protocols.anthropic import Anthropic
@@ -54,6 +64,7 @@ __all__ = [
     "to_json",
     "turns_of",
     "usage_of",
+    "well_formed",
 ]
 
 GROUP = "agent_magic.protocols"

@@ -89,6 +89,7 @@ customElements.get("agent-magic-anchor") ?? customElements.define("agent-magic-a
   keepSteps(area) {
     clearTimeout(this.leaving);
     if (!area || this.steps) return;
+    area.agentMagicLeave?.();  // the cell is run again, and its steps are others
     this.quiet = new AbortController();
     const open = new Map(), places = new Map();
     const key = (element) => element.closest("[data-agent-step]")?.dataset.agentStep;
@@ -119,10 +120,16 @@ customElements.get("agent-magic-anchor") ?? customElements.define("agent-magic-a
       }
     });
     this.steps.observe(area, {childList: true, subtree: true});
+    area.agentMagicLeave = () => {
+      this.steps?.disconnect();
+      this.quiet.abort();
+      this.steps = undefined;
+    };
+    this.leave = area.agentMagicLeave;
   }
   disconnectedCallback() {
-    const {box, tall, observer, steps, quiet} = this;
-    this.leaving = setTimeout(() => { steps?.disconnect(); quiet?.abort(); }, 3000);
+    const {box, tall, observer, leave} = this;
+    this.leaving = setTimeout(() => leave?.(), 3000);
     if (!box) return;
     observer.disconnect();
     const top = box.scrollTop, until = performance.now() + 2000;

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
 from textwrap import indent
 from typing import Any
 
 from agent_magic._steps import Step
-from agent_magic.protocols import read_json
+from agent_magic.errors import visible
+from agent_magic.protocols import read_json, well_formed
 
 __all__ = ["QUIET", "SLOTS", "SUMMARY", "Ended", "Slots", "step_lines", "steps_folded", "steps_in_text"]
 
-# Of one field, what a saved notebook gets; the variable has the whole.
-MOST = 20_000
+# Of one field, and of all of them, what a saved notebook gets; the variable has the whole.
+MOST, MOST_IN_ALL = 20_000, 200_000
 # And what is sent again and again while the run goes on.
 MOST_LIVE = 2_000
 # Steps beyond these are folded into one line.
@@ -48,20 +49,21 @@ PRE = (
 PROSE = f"{PRE}; {FONT}"
 
 
-def step_lines(step: Step) -> list[str]:
-    """A step as lines of text: what it was, then what it was given and what came of it, indented."""
-    bodies = [_cut(said, MOST) for said in _bodies(step)]
-    return [_title(step), *(line for said in bodies for line in indent(said, "    ").splitlines())]
+def step_lines(step: Step, most: int = MOST) -> list[str]:
+    """A step as lines of text that steer no terminal: what it was, then what it was given and what came of it."""
+    bodies = [_cut(said, most) for said in _bodies(step, most)]
+    lines = [_title(step), *(line for said in bodies for line in indent(well_formed(said), "    ").splitlines())]
+    return [visible(line) for line in lines]
 
 
 def steps_in_text(steps: Sequence[Step]) -> list[str]:
     """All steps as lines of text."""
-    return [line for step in steps for line in step_lines(step)]
+    return [line for step, most in _shares(steps) for line in step_lines(step, most)]
 
 
 def steps_folded(steps: Sequence[Step]) -> str:
     """All steps as HTML, each folded; many of them folded once more."""
-    rows = "".join(_folded(step, key, MOST) for key, step in enumerate(steps))
+    rows = "".join(_folded(step, key, most) for key, (step, most) in enumerate(_shares(steps)))
     if len(steps) <= SHOWN:
         return rows
     return (
@@ -70,17 +72,28 @@ def steps_folded(steps: Sequence[Step]) -> str:
     )
 
 
+def _shares(steps: Sequence[Step]) -> Iterator[tuple[Step, int]]:
+    """Each step, and how much of a field of it there is room for: in a notebook that is saved all have to share it."""
+    left = MOST_IN_ALL
+    for step in steps:
+        most = min(MOST, max(left, 0))
+        left -= min(len(step.given), most) + min(len(step.made or ""), most)
+        yield step, most
+
+
 class Slots:
     """The steps so far, in at most `SLOTS` displays of which only the last ones change."""
 
     def __init__(self) -> None:
         self._starts = [0]
         self._shown = [""] * SLOTS
+        # What has ended stays as it is, and is not drawn again each time.
+        self._rows: list[tuple[Step, str]] = []
 
     def update(self, steps: Sequence[Step]) -> list[tuple[int, str]]:
         """The slots that `steps` change, each with its new HTML."""
         changed = []
-        rows = [_folded(step, key, MOST_LIVE) for key, step in enumerate(steps)]
+        rows = [self._row(step, key) for key, step in enumerate(steps)]
         self._split(steps, [len(row) for row in rows])
         ends = [*self._starts[1:], len(steps)]
         for place, (start, end) in enumerate(zip(self._starts, ends, strict=True)):
@@ -90,6 +103,13 @@ class Slots:
                 self._shown[place] = html
                 changed.append((place, html))
         return changed
+
+    def _row(self, step: Step, key: int) -> str:
+        if key < len(self._rows) and self._rows[key][0] == step:
+            return self._rows[key][1]
+        row = _folded(step, key, MOST_LIVE)
+        self._rows[key:] = [(step, row), *self._rows[key + 1 :]]
+        return row
 
     def _split(self, steps: Sequence[Step], sizes: Sequence[int]) -> None:
         """Begin the next slot behind each full one in which nothing will change."""
@@ -131,13 +151,13 @@ def _folded(step: Step, key: int, most: int) -> str:
     """One step as HTML. The page knows it by `key` when it is drawn anew, and keeps it open."""
     cut, style = (_tail if step.is_open else _cut, PROSE) if step.kind == "thought" else (_cut, PRE)
     bodies = "".join(
-        f'<pre class="mathjax_ignore tex2jax_ignore" style="{style}">{_escaped(cut(said, most))}</pre>'
-        for said in _bodies(step)
+        f'<pre class="mathjax_ignore tex2jax_ignore" style="{style}">{escape(well_formed(cut(said, most)))}</pre>'
+        for said in _bodies(step, most)
     )
     return (
         f'<details data-agent-step="{key}" style="{STEP}">'
         f'<summary class="mathjax_ignore tex2jax_ignore" style="{SUMMARY}">'
-        f"{_escaped(_title(step))}</summary>{bodies}</details>"
+        f"{escape(_title(step))}</summary>{bodies}</details>"
     )
 
 
@@ -150,7 +170,7 @@ def _title(step: Step) -> str:
         case "artifact":
             said = " ".join([step.name, f"({step.given})" if step.given else ""]).strip()
     seconds = "" if step.seconds is None else f" · {step.seconds:.1f} s"
-    return f"{' '.join(said.split())}{seconds}"
+    return f"{' '.join(well_formed(said).split())}{seconds}"
 
 
 def _preview(given: str) -> str:
@@ -162,13 +182,16 @@ def _preview(given: str) -> str:
     return line if len(line) <= LONGEST_PREVIEW else f"{line[: LONGEST_PREVIEW - 1]}…"
 
 
-def _bodies(step: Step) -> list[str]:
-    """What a step was given and what came of it, where there is anything; JSON as it is read best."""
+def _bodies(step: Step, most: int) -> list[str]:
+    """What a step was given and what came of it, where there is anything; JSON as it is read best.
+
+    What is to be cut to `most` characters in any case is not laid out.
+    """
     made = step.made or ""
     match step.kind:
         case "tool":
-            given = "" if _json(step.given) == {} else step.given
-            return [_laid_out(said) for said in (given, made) if said]
+            given = "" if step.given.strip() == "{}" else step.given
+            return [_laid_out(said) if len(said) <= most else said for said in (given, made) if said]
         case "artifact" if made and not (made.startswith("http") or READABLE.match(step.given)):
             return [f"{len(made):,} characters of data, in the variable"]
         case _:
@@ -177,7 +200,8 @@ def _bodies(step: Step) -> list[str]:
 
 def _laid_out(said: str) -> str:
     found = _json(said)
-    return json.dumps(found, indent=2, ensure_ascii=False) if isinstance(found, dict | list) else said
+    # An escape of half a character is one half when it has been read, which no message can hold.
+    return well_formed(json.dumps(found, indent=2, ensure_ascii=False)) if isinstance(found, dict | list) else said
 
 
 def _json(said: str) -> Any:
@@ -188,13 +212,10 @@ def _json(said: str) -> Any:
 
 
 def _cut(said: str, most: int) -> str:
-    return said if len(said) <= most else f"{said[:most]}\n… {len(said) - most:,} characters more in the variable"
+    if len(said) <= most:
+        return said
+    return f"{said[:most]}\n… {len(said) - most:,} characters more in the variable".lstrip("\n")
 
 
 def _tail(said: str, most: int) -> str:
     return said if len(said) <= most else f"…{said[-most:]}"
-
-
-def _escaped(said: str) -> str:
-    """`said` as HTML; half a surrogate pair, which no message can hold, as a question mark."""
-    return escape(said.encode("utf-8", "replace").decode())

@@ -23,6 +23,7 @@ class PlainView:
         self._revision = 0
         self._doing = ""
         self._steps = Ended()
+        self._is_within_line = False
 
     def open(self) -> None:
         """Nothing is written before there is something to say."""
@@ -40,6 +41,7 @@ class PlainView:
         new = text[self._written :].removesuffix("\r")
         self._written += len(new)
         sys.stdout.write(visible(new))
+        self._is_within_line = not new.endswith("\n") if new else self._is_within_line
         sys.stdout.flush()
         self._say_steps(self._steps.ended(self._caption.steps()))
         self._say_retry()
@@ -57,6 +59,9 @@ class PlainView:
         sys.stderr.write("".join(f"{visible(line)}\n" for line in self._caption.ending()))
 
     def _say_steps(self, steps: Sequence[Step]) -> None:
+        if steps and self._is_within_line:
+            # On a terminal both go to one place, and a step is not to be read as the answer's next words.
+            sys.stderr.write("\n")
         for step in steps:
             sys.stderr.write("".join(f"{visible(line)}\n" for line in step_lines(step)))
 

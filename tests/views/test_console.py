@@ -153,6 +153,9 @@ def test_steps_outside_a_notebook(capsys: pytest.CaptureFixture[str]) -> None:
         ToolResult(id="a", result="It scatters."),
         Text(text="Blue."),
         Reasoning(text="Is that all?"),
+        Text(text=" It is."),
+        ToolCall(id="b", name="look"),
+        ToolResult(id="b", result="42"),
         Done(),
     ):
         run.transcript.apply(event)
@@ -162,8 +165,17 @@ def test_steps_outside_a_notebook(capsys: pytest.CaptureFixture[str]) -> None:
     for view in views:
         view.close()
     printed = capsys.readouterr()
-    assert printed.out == "Blue.\n"
-    expected = ["thought", "Look␛ it up.", 'search(q="sky")', '"q": "sky"', "It scatters.", "thought", "Is that all?"]
+    assert printed.out == "Blue. It is.\n"
+    expected = [
+        "thought",
+        "Look␛ it up.",
+        'search(q="sky")',
+        '"q": "sky"',
+        "It scatters.",
+        "\nthought",
+        "Is that all?",
+        "\nlook()",
+    ]
     for everything in (printed.err, screen.getvalue()):
         places, start = [], 0
         for said in expected:

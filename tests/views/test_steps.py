@@ -4,8 +4,20 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from agent_magic._steps import Step
-from agent_magic.views._steps import MOST, MOST_LIVE, SLOTS, Ended, Slots, step_lines, steps_folded
+from agent_magic.views._steps import (
+    MOST,
+    MOST_IN_ALL,
+    MOST_LIVE,
+    SLOTS,
+    Ended,
+    Slots,
+    step_lines,
+    steps_folded,
+    steps_in_text,
+)
 
 THOUGHT = Step("thought", made="So be it.", seconds=1.25)
 TOOL = Step("tool", "search", '{"query": "sky", "limit": 3}', '[{"n": 1}]', 0.5)
@@ -78,9 +90,38 @@ def test_everything_is_text() -> None:
     assert (html.count("</pre>"), html.count("</summary>")) == (4, 3)
 
 
-def test_half_a_surrogate_pair_can_be_sent() -> None:
-    """What no message can hold becomes a question mark."""
-    steps_folded([Step("tool", "f", '"\ud83e', "\ud83e")]).encode()
+@pytest.mark.parametrize("half", ["\ud83e", r'"\ud83e"', r'{"a": "\ud83e"}'])
+def test_half_a_surrogate_pair_can_be_sent(half: str) -> None:
+    """What no message can hold becomes U+FFFD, also where it is an escape in JSON; as HTML and as lines."""
+    steps = [Step("tool", half, half, half), Step("thought", made=half), Step("artifact", half, "", half)]
+    for said in (steps_folded(steps), "".join(html for _, html in Slots().update(steps)), *steps_in_text(steps)):
+        said.encode()
+
+
+def test_lines_steer_no_terminal() -> None:
+    """What stands in the plain text of an output may be printed by a terminal's front end."""
+    steps = [Step("tool", "a\x1b[2J", "b\x9b", "c\x1b]0;pwn\x07"), Step("thought", made="d\u202e")]
+    assert not set("".join(steps_in_text(steps))) & {"\x1b", "\x9b", "\x07", "\u202e"}
+
+
+def test_all_of_them_share_what_a_notebook_gets() -> None:
+    """Thousands of long results do not make a file that nobody can open; each step is there, and says what is left out."""
+    steps = [Step("tool", f"f{number}", "", "x" * 18_000, 1.0) for number in range(2000)]
+    html, text = steps_folded(steps), "\n".join(steps_in_text(steps))
+    assert len(html) < MOST_IN_ALL + 2000 * 1000
+    assert len(text) < MOST_IN_ALL + 2000 * 100
+    assert html.count("<pre") == text.count("\nf") + 1 == 2000
+    assert text.count("18,000 characters more in the variable") == 2000 - 12
+
+
+def test_what_has_ended_is_not_drawn_again() -> None:
+    """A row that is the same is the one that was drawn."""
+    slots, steps = Slots(), [TOOL, Step("thought", made="a", is_open=True)]
+    slots.update(steps)
+    drawn = slots._rows[0][1]
+    steps = [TOOL, Step("thought", made="ab", is_open=True)]
+    assert "ab</pre>" in slots.update(steps)[0][1]
+    assert slots._rows[0][1] is drawn
 
 
 def test_a_huge_field_is_cut_and_says_so() -> None:
