@@ -201,11 +201,12 @@ class _Exchange:
             if not self._was_all():
                 self._lose(f"{self._host} ended the stream before the answer was complete")
         elif reply.kind == "whole":
+            # From here on the question has been taken: to send it again would be another answer, or another task.
+            had_begun, self._arrived = self._arrived, True
             for event in self._decoder.whole(await reply.whole()):
                 self._take(event)
             if not self._ended and not leads_on(self._decoder):
-                self._miss()
-            self._arrived = True
+                self._miss(had_begun=had_begun)
         else:
             raise ProtocolError(
                 f"{self._host} answered with {reply.media_type[:80] or 'no content type'} and not with an event "
@@ -213,9 +214,9 @@ class _Exchange:
                 await self._beginning(reply),
             )
 
-    def _miss(self) -> NoReturn:
+    def _miss(self, *, had_begun: bool) -> NoReturn:
         """A JSON reply was no answer: lost where one had begun, as it may be had later; else a broken protocol."""
-        if self._arrived:
+        if had_begun:
             self._lose(f"{self._host} answered without the rest of the answer")
         raise ProtocolError(f"{self._host} sent a reply that is not an answer; nothing more is to come.")
 

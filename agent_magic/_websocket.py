@@ -171,7 +171,11 @@ class SocketClient:
     async def _open(self, request: SocketRequest, host: str, silence: _Silence) -> ClientConnection:
         """The connection, its handshake done. Raises `InvalidStatus` where the server refused it."""
         try:
-            with silence.within(min(self._policy.timeout, CONNECT_SECONDS)):
+            # Whoever drips is alive; a handshake ends all the same.
+            with (
+                anyio.move_on_after(max(self._policy.timeout, CONNECT_SECONDS)),
+                silence.within(min(self._policy.timeout, CONNECT_SECONDS)),
+            ):
                 return await self._connect(request, host, silence)
         except InvalidStatus:
             raise

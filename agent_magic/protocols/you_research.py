@@ -248,10 +248,13 @@ class YouResearchDecoder:
         output = result["output"]
         content = output["content"]
         words = text(content) if isinstance(content, str) else to_json(content)
+        rest = self._joiner.flush()
         if not self._streamed:
             yield Text(text=words or "", sent=sent)
-        elif words != "".join(self._streamed) + self._joiner.flush():
+        elif words != "".join(self._streamed) + rest:
             yield Replace(text=words or "", sent=sent)
+        elif rest:
+            yield Text(text=rest, sent=sent)
         for source in objects(output.get("sources")):
             if url := text(source.get("url")):
                 yield Source(url=url, title=text(source.get("title")) or "", snippet=_snippets(source), sent=sent)
