@@ -464,6 +464,25 @@ class TestHistory:
         assert self._messages(*words("a", "Wrong."), snapshot) == own
         assert self._messages(*words("b", "Else."), snapshot) == [AssistantMessage(id="b", content="Else.")]
 
+    def test_it_goes_on_behind_a_snapshot(self) -> None:
+        """Pieces that come after it are added to what it says."""
+        snapshot = MessagesSnapshotEvent(
+            messages=[UserMessage(id="u", content="Why?"), AssistantMessage(id="a", content="So")]
+        )
+        more = TextMessageContentEvent(message_id="a", delta=" it is.")
+        assert self._messages(*words("a", "So"), snapshot, more) == [AssistantMessage(id="a", content="So it is.")]
+
+    def test_put_together_once(self, peer: Peer) -> None:
+        """A turn's messages are kept for all turns behind it, as soon as its run is over."""
+        talk, agent = Conversation("talk"), Agent(protocol="ag-ui", base_url=peer.url)
+        place = talk.place(agent, "a")
+        result, _ = agent.begin("Why?", earlier=place.earlier)
+        talk.put(place, agent, "a", result)
+        result.wait()
+        first, second = (talk.place(agent, cell).earlier.said[0] for cell in ("b", "c"))
+        assert second is first
+        assert [message["id"] for message in first.messages] == ["m1", "t1", "m2"]
+
     def test_an_answer_without_messages(self) -> None:
         """What came as a result, or in parts of a key, goes back as its words."""
         (said,) = self._messages(START, RunFinishedEvent(thread_id="t", run_id="r", result="So."))
