@@ -36,7 +36,7 @@ class Snapshots:
         """The run is in `thread`: the ids that went along follow from it."""
         *earlier, question = conversation(self._ask, thread or "")
         self._question = question["id"]
-        self._earlier_ids = {message.get("id") for message in earlier} - {None}
+        self._earlier_ids = {identity for message in earlier if (identity := text(message.get("id")))}
         said = {*map(_words_of, earlier), *(turn.answer.strip() for turn in self._ask.said)}
         self._earlier_words = said - {""}
 
@@ -76,13 +76,13 @@ class Snapshots:
 
     def _is_new(self, part: Listed, asked: int) -> bool:
         """Whether a question and what follows is no earlier turn: a server that cuts those off has fewer of them."""
-        if part[0].get("id") in self._earlier_ids:
+        if text(part[0].get("id")) in self._earlier_ids:
             return False
         words = [one for one in part if _words_of(one)]
         return asked > len(self._ask.said) or not words or not all(map(self._is_earlier, words))
 
     def _is_earlier(self, message: Mapping[str, Any]) -> bool:
-        return message.get("id") in self._earlier_ids or _words_of(message) in self._earlier_words
+        return text(message.get("id")) in self._earlier_ids or _words_of(message) in self._earlier_words
 
     def _knows(self, message: Mapping[str, Any]) -> bool:
         """Whether this run has told the message, or of the call that it is about."""

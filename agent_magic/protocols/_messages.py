@@ -78,14 +78,15 @@ class Messages:
         Some servers name a message anew when it is complete, strip it, or make one of several. A message that has its
         own id in `whole` stands for itself alone, and each of the others for its words once.
         """
-        own = [self._known[identity] for identity in whole if identity in self._known]
-        free = [known for known in self._messages if known not in own and _bare(known.said)]
+        own = {self._known[identity].item for identity in whole if identity in self._known}
+        free = [known for known in self._messages if known.item not in own and _bare(known.said)]
         new = [identity for identity, words in whole.items() if identity not in self._known and _bare(words)]
         pairs = _same([_bare(whole[identity]) for identity in new], [_bare(known.said) for known in free])
         for one, other in pairs:
             if len(one) == len(other) == 1:
                 self._known[new[one[0]]] = free[other[0]]
-        left = [known for place, known in enumerate(free) if not any(place in other for _, other in pairs)]
+        used = {place for _, other in pairs for place in other}
+        left = [known for place, known in enumerate(free) if place not in used]
         found = {new[place] for one, _ in pairs for place in one}
         unknown = [identity for identity in new if identity not in found]
         if len(left) == len(unknown) == 1 and whole[unknown[0]].lstrip().startswith(left[0].said.strip()):
@@ -145,13 +146,18 @@ def _same(new: Sequence[str], known: Sequence[str]) -> list[tuple[range, range]]
     used: set[int] = set()
     begin = 0
     while begin < len(new):
-        rows = (_row(new, begin, known, other) for other in range(len(known)) if other not in used)
+        alike = (other for other, words in enumerate(known) if other not in used and _alike(words, new[begin]))
+        rows = (_row(new, begin, known, other) for other in alike)
         row = next((row for row in rows if row and used.isdisjoint(row[1])), None)
         if row is not None:
             found.append(row)
             used.update(row[1])
         begin = row[0].stop if row else begin + 1
     return found
+
+
+def _alike(one: str, other: str) -> bool:
+    return one.startswith(other) or other.startswith(one)
 
 
 def _row(new: Sequence[str], begin: int, known: Sequence[str], other: int) -> tuple[range, range] | None:

@@ -510,6 +510,22 @@ class TestSnapshots:
         more = MessagesSnapshotEvent(messages=[*said, AssistantMessage(id="b", content="Else.")])
         assert fold(events_of(*words("b", "El"), more, END, ask=ask)).text == "Else.\n\nSo."
 
+    @pytest.mark.parametrize("value", [None, 1, [1], {"a": 1}, "x", "\ud83c"])
+    def test_whatever_is_in_it(self, value: Any) -> None:
+        """Nothing in a snapshot raises: fields of the wrong kind are none."""
+        ask = replace(
+            ASK, session_id="t", said=[Said("One?", "1.", [{"id": "a", "role": "assistant", "content": "1."}])]
+        )
+        odd = [
+            {"role": role, "id": value, "content": content, "toolCalls": [value, {"id": value}], "toolCallId": value}
+            for role in ("user", "assistant", "reasoning", "tool", value)
+            for content in (value, "Why?")
+        ]
+        for messages in (odd, odd[1:], odd[2:], [value], value):
+            snapshot = {"type": "MESSAGES_SNAPSHOT", "messages": messages}
+            assert isinstance(events_of(*words("x", "So."), snapshot, snapshot, END, ask=ask)[-1], Done)
+            assert isinstance(events_of(snapshot, END, ask=ask)[-1], Done)
+
     def test_no_answer_in_a_snapshot(self) -> None:
         """That nothing in it is new is said; a run without words and without a snapshot of any says nothing."""
         ask = replace(ASK, said=[Said("Why?", "Because.")])
