@@ -32,13 +32,23 @@ class Turn(Struct):
     cell: str | None
     result: AgentResult
     is_stale: bool = False
+    # A long answer is put together from its events once, and not for each turn that follows.
+    kept: Said | None = None
 
     @property
     def said(self) -> Said | None:
         """What it adds to a conversation; nothing without an answer."""
+        if self.kept is not None:
+            return self.kept
         result = self.result
-        counts = result.status != "failed" and result.text
-        return Said(result.prompt, result.text, messages_of(result.protocol, result)) if counts else None
+        # A run that goes on while this is put together is not kept as it is now.
+        is_over = result.status != "running"
+        if result.status == "failed" or not result.text:
+            return None
+        said = Said(result.prompt, result.text, messages_of(result.protocol, result))
+        if is_over:
+            self.kept = said
+        return said
 
 
 class Place(Struct, frozen=True):

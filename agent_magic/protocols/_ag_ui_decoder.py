@@ -22,6 +22,7 @@ from agent_magic.events import (
 )
 from agent_magic.protocols._ag_ui_ends import interrupt_notice, run_usage, sentence, waits_notice
 from agent_magic.protocols._ag_ui_history import camel, content_text
+from agent_magic.protocols._ag_ui_snapshot import Snapshots
 from agent_magic.protocols._calls import Calls
 from agent_magic.protocols._json import object_or_empty, objects, read_json, read_object, text, to_json
 from agent_magic.protocols._messages import Messages
@@ -37,6 +38,7 @@ class AGUIDecoder:
         self._words = Messages(Text)
         self._thoughts = Messages(Reasoning)
         self._calls = Calls()
+        self._snapshots = Snapshots(ask, self._words, self._thoughts, self._calls)
         # Messages that are streamed and are not the agent's own words: a user's, a system's.
         self._asides: set[str] = set()
         # The id that an event without one means, by what it is about.
@@ -84,6 +86,7 @@ class AGUIDecoder:
         match kind:
             case "RUN_STARTED":
                 thread = text(data.get("threadId")) or self._ask.session_id
+                self._snapshots.begin(self._ask.session_id or thread)
                 return [Started(session_id=thread, run_id=text(data.get("runId")), sent=sent)]
             case "RUN_FINISHED":
                 return [*self.flush(), *self._finished(data, sent)]
@@ -91,7 +94,7 @@ class AGUIDecoder:
                 failed = Failed(message=text(data.get("message")) or sent.data, code=text(data.get("code")), sent=sent)
                 return [*self.flush(), *run_usage(data, sent), failed]
             case "MESSAGES_SNAPSHOT":
-                return [*self._snapshot(data, sent)] or [Unknown(name=kind, data=sent.data, sent=sent)]
+                return [*self._snapshots.read(data, sent)] or [Unknown(name=kind, data=sent.data, sent=sent)]
             case "SUBAGENT_ERROR":
                 return [Notice(message=f"A subagent failed: {sentence(data.get('message'))}", sent=sent)]
             case "REASONING_ENCRYPTED_VALUE":  # what the model wants back; it is kept as it was sent
@@ -168,42 +171,6 @@ class AGUIDecoder:
         self._last[about] = identity
         return identity
 
-    def _snapshot(self, data: Mapping[str, Any], sent: ServerSentEvent) -> Iterator[AgentEvent]:
-        """What a snapshot of the conversation says of this run: corrections, and what was not streamed."""
-        messages = [camel(message) for message in objects(data.get("messages"))]
-        begin = self._own_part(messages)
-        for place, message in enumerate(messages):
-            identity = text(message.get("id")) or ""
-            if place >= begin or identity in self._words:
-                yield from self._in_snapshot(identity, message, sent)
-
-    def _in_snapshot(self, identity: str, message: dict[str, Any], sent: ServerSentEvent) -> Iterator[AgentEvent]:
-        words = text(message.get("content"))
-        match message.get("role"):
-            case "assistant":
-                if words is not None:
-                    yield from self._words.whole(identity, words, sent)
-                for call in map(camel, objects(message.get("toolCalls"))):
-                    yield from self._called(call, sent)
-            case "reasoning" if words is not None:
-                yield from self._thoughts.whole(identity, words, sent)
-            case "tool" if (call_id := text(message.get("toolCallId"))) and not self._calls.has_result(call_id):
-                yield from self._calls.result(call_id, content_text(message.get("content")), sent)
-
-    def _called(self, call: Mapping[str, Any], sent: ServerSentEvent) -> Iterator[AgentEvent]:
-        identity, function = text(call.get("id")), call.get("function")
-        if identity is None or identity in self._calls or not isinstance(function, dict):
-            return
-        self._calls.begin(identity, text(function.get("name")) or "", sent)
-        self._calls.piece(identity, text(function.get("arguments")) or "", sent)
-        yield from self._calls.end(identity, sent)
-
-    def _own_part(self, messages: list[dict[str, Any]]) -> int:
-        """Where in a snapshot this run begins: behind its question, if that is there."""
-        asked = [place for place, message in enumerate(messages) if message.get("role") == "user"]
-        is_there = len(asked) > len(self._ask.said) and _words_of(messages[asked[-1]]) == self._ask.prompt
-        return asked[-1] + 1 if is_there else len(messages)
-
     def _finished(self, data: Mapping[str, Any], sent: ServerSentEvent) -> Iterator[AgentEvent]:
         yield from run_usage(data, sent)
         result = data.get("result")
@@ -212,6 +179,7 @@ class AGUIDecoder:
             yield from self._words.end("result")
         elif result is not None:
             yield Artifact(name="result", media_type="application/json", data=to_json(result), sent=sent)
+        yield from self._snapshots.left(sent)
         found = data.get("outcome")
         outcome = camel(found) if isinstance(found, dict) else {}
         reason = text(outcome.get("type"))
@@ -263,11 +231,6 @@ def _delta(kind: str, data: Mapping[str, Any], sent: ServerSentEvent) -> str:
     if not isinstance(delta, str):
         raise ProtocolError("The server sent a piece without text in its delta.", sent.data)
     return delta
-
-
-def _words_of(message: Mapping[str, Any]) -> str | None:
-    content = message.get("content")
-    return content_text(content) if isinstance(content, str | list) else None
 
 
 def _events_in(said: str) -> list[dict[str, Any]]:

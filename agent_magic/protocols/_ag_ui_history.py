@@ -33,7 +33,10 @@ def content_text(content: object) -> str:
 
 
 class History:
-    """The messages of one run, put together from its events, by the server's ids."""
+    """The messages of one run, put together from its events, by the server's ids.
+
+    What comes in pieces is a list of them until it is asked for: an answer may have a hundred thousand.
+    """
 
     def __init__(self) -> None:
         self._messages: dict[str, dict[str, Any]] = {}
@@ -47,7 +50,7 @@ class History:
             case "TEXT_MESSAGE_START" | "TEXT_MESSAGE_CONTENT" | "TEXT_MESSAGE_CHUNK":
                 self._text = text(data.get("messageId")) or self._text
                 message = self._message(self._text, text(data.get("role")) or "assistant")
-                message["content"] = _raw(message.get("content")) + _raw(data.get("delta"))
+                _grow(message, "content", data.get("delta"))
             case "TOOL_CALL_START" | "TOOL_CALL_ARGS" | "TOOL_CALL_CHUNK":
                 self._call = text(data.get("toolCallId")) or self._call
                 self._called(self._call, data)
@@ -60,9 +63,10 @@ class History:
 
     def messages(self) -> list[dict[str, Any]]:
         """Those that may go back: of the agent, and of tools that it has called. None where it said nothing."""
-        called = {call["id"] for message in self._messages.values() for call in message.get("toolCalls", ())}
-        answered = called & {message.get("toolCallId") for message in self._messages.values()}
-        kept = [one for message in self._messages.values() if (one := _kept(message, answered))]
+        said = [_joined(message) for message in self._messages.values()]
+        called = {call["id"] for message in said for call in message.get("toolCalls", ())}
+        answered = called & {message.get("toolCallId") for message in said}
+        kept = [one for message in said if (one := _kept(message, answered))]
         if not any(one["role"] == "assistant" and one.get("content") for one in kept):
             return []
         whole: list[dict[str, Any]] = read_json(to_json(kept))  # no halves of characters are left
@@ -73,11 +77,11 @@ class History:
 
     def _called(self, identity: str, data: Mapping[str, Any]) -> None:
         if identity not in self._calls:
-            function = {"name": text(data.get("toolCallName")) or "", "arguments": ""}
+            function = {"name": text(data.get("toolCallName")) or "", "arguments": []}
             self._calls[identity] = {"id": identity, "type": "function", "function": function}
             holder = self._message(text(data.get("parentMessageId")) or identity, "assistant")
             holder.setdefault("toolCalls", []).append(self._calls[identity])
-        self._calls[identity]["function"]["arguments"] += _raw(data.get("delta"))
+        _grow(self._calls[identity]["function"], "arguments", data.get("delta"))
 
     def _corrected(self, snapshot: list[dict[str, Any]]) -> None:
         """A snapshot that knows a message of this run has all of them, behind the last question."""
@@ -109,5 +113,24 @@ def _kept(message: Mapping[str, Any], answered: set[Any]) -> dict[str, Any]:
             return {}
 
 
-def _raw(piece: object) -> str:
-    return piece if isinstance(piece, str) else ""
+def _grow(holder: dict[str, Any], name: str, piece: object) -> None:
+    """One more piece of a field; what a snapshot says of it is a piece as well."""
+    held = holder.get(name)
+    if not isinstance(held, list):
+        holder[name] = held = [held] if isinstance(held, str) else []
+    held.append(piece if isinstance(piece, str) else "")
+
+
+def _joined(message: Mapping[str, Any]) -> dict[str, Any]:
+    """A message with its pieces, and those of its calls' arguments, put together."""
+    whole: dict[str, Any] = {name: "".join(value) if name == "content" else value for name, value in message.items()}
+    if "toolCalls" in whole:
+        whole["toolCalls"] = [_joined_call(call) for call in whole["toolCalls"]]
+    return whole
+
+
+def _joined_call(call: Mapping[str, Any]) -> dict[str, Any]:
+    function = call.get("function")
+    if not isinstance(function, dict) or not isinstance(function.get("arguments"), list):
+        return dict(call)
+    return {**call, "function": {**function, "arguments": "".join(map(str, function["arguments"]))}}

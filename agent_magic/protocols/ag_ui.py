@@ -9,7 +9,8 @@ The rules of this room:
 - A message is an item of the answer, in the order in which messages begin, and a paragraph of its own. What a
   subagent says is part of the answer: it is often the agent's only word.
 - A snapshot of the messages corrects what this run has said, and tells what it had not streamed. Earlier turns stay
-  out of it: it counts only behind the question that was asked.
+  out of it: it counts only behind the question that was asked. Servers strip that, cut off old turns and name messages
+  anew: where nothing else was said, what no earlier turn has said is the answer, or it is told that there is none.
 - The conversation goes along, and so does its thread. What the agent said goes back as the messages that it came in; a
   question's id follows from its thread, place and text. So a server that remembers a thread knows them all again.
 - Nothing can be resumed; the end is ``RUN_FINISHED`` or ``RUN_ERROR``.
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
-from uuid import NAMESPACE_URL, uuid4, uuid5
+from uuid import uuid4
 
 from agent_magic._request import AgentRequest, HTTPRequest, check_base_url
 from agent_magic.errors import AgentError, AgentMagicError
@@ -28,6 +29,7 @@ from agent_magic.events import (
     ServerSentEvent,
     Text,
 )
+from agent_magic.protocols._ag_ui_conversation import conversation
 from agent_magic.protocols._ag_ui_decoder import AGUIDecoder
 from agent_magic.protocols._ag_ui_history import History, camel
 from agent_magic.protocols._asking import key_header, refuse_fields
@@ -69,7 +71,7 @@ class AGUI:
                 "threadId": thread,
                 "runId": str(uuid4()),
                 "state": {},
-                "messages": _messages(ask, thread),
+                "messages": conversation(ask, thread),
                 "tools": [],
                 "context": [],
                 **fields,
@@ -104,21 +106,6 @@ class AGUI:
             said = str(error).partition(" Check the ")[0]
             return AgentError(f"{said} Set base_url to the agent's whole endpoint.", error.code, error.message)
         return error
-
-
-def _messages(ask: AgentRequest, thread: str) -> list[dict[str, Any]]:
-    """The conversation: what the agent said as its own messages where they are known, else as one with its words."""
-    system = [] if ask.system is None else [_message(thread, 0, "system", ask.system)]
-    turns: list[dict[str, Any]] = []
-    for place, said in enumerate(ask.said):
-        answer = said.messages or [_message(thread, place, "assistant", said.answer)]
-        turns += [_message(thread, place, "user", said.prompt), *answer]
-    return [*system, *turns, _message(thread, len(ask.said), "user", ask.prompt)]
-
-
-def _message(thread: str, place: int, role: str, content: str) -> dict[str, Any]:
-    identity = uuid5(NAMESPACE_URL, f"{thread} {place} {role} {content}")
-    return {"id": str(identity), "role": role, "content": content}
 
 
 def _forwarded(parameters: Mapping[str, Any]) -> Any:

@@ -409,6 +409,137 @@ class TestSnapshots:
             fold(events_of(*words("a", "So."), self._snapshot(AssistantMessage(id="b", content="So.")))).text == "So."
         )
 
+    @pytest.mark.parametrize(
+        ("streamed", "whole", "answer"),
+        [
+            (["Hello world.\n"], ["Hello world."], "Hello world.\n"),
+            (["One.", "Two."], ["One.\n\nTwo."], "One.\n\nTwo."),
+            (["One.\n\nTwo."], ["One.", "Two."], "One.\n\nTwo."),
+            (["Aside.", "One.", "Two."], ["One. Two."], "Aside.\n\nOne.\n\nTwo."),
+            (["One.", "Two."], ["One.\n\nTwo.", "Three."], "One.\n\nTwo.\n\nThree."),
+            (["Hello wor"], ["Hello world."], "Hello world."),
+            (["Done.", "Done."], ["Done.", "Done.", "Done."], "Done.\n\nDone.\n\nDone."),
+            (["One."], ["One", "Two"], "One.\n\nOne\n\nTwo"),
+        ],
+    )
+    def test_named_anew_in_other_pieces(self, streamed: list[str], whole: list[str], answer: str) -> None:
+        """White space, and where messages begin, make no news of what was streamed; a second snapshot makes none."""
+        said = [event for place, piece in enumerate(streamed) for event in words(f"run-{place}", piece)]
+        snapshot = self._snapshot(*(AssistantMessage(id=f"lc-{place}", content=one) for place, one in enumerate(whole)))
+        assert fold(events_of(*said, snapshot, END)).text == answer
+        assert fold(events_of(*said, snapshot, snapshot, END)).text == answer
+
+    def test_it_goes_on_under_the_new_name(self) -> None:
+        """What follows under the name that a snapshot gave belongs to the same message."""
+        snapshot = self._snapshot(AssistantMessage(id="b", content="Hello"))
+        more = TextMessageContentEvent(message_id="b", delta=" world.")
+        corrected = self._snapshot(AssistantMessage(id="b", content="Hello, world."))
+        assert fold(events_of(*words("a", "Hello "), snapshot, more)).text == "Hello  world."
+        assert fold(events_of(*words("a", "Hello "), snapshot, more, corrected)).text == "Hello, world."
+
+    @pytest.mark.parametrize("streamed", [[], words("a", "Done.")])
+    def test_the_same_words_twice(self, streamed: list[BaseEvent]) -> None:
+        """Two messages of a snapshot that say the same are two."""
+        done: list[Any] = [AssistantMessage(id=identity, content="Done.") for identity in ("a", "b")]
+        assert fold(events_of(*streamed, self._snapshot(*done), END)).text == "Done.\n\nDone."
+
+    def test_without_ids(self) -> None:
+        """Messages that have none are messages of their own."""
+        said = [{"role": "user", "content": "Why?"}, *({"role": "assistant", "content": one} for one in ("1.", "2."))]
+        snapshot = {"type": "MESSAGES_SNAPSHOT", "messages": said}
+        assert fold(events_of(snapshot, snapshot, END)).text == "1.\n\n2."
+
+    @pytest.mark.parametrize(
+        ("streamed", "whole", "thought"),
+        [
+            ({"r": "I th"}, {"r": "I think so."}, "I think so."),
+            ({"r": "I th"}, {"s": "I think so."}, "I think so."),
+            ({"r": "Hm."}, {"r": "Else."}, "Hm."),
+            ({"r": "Hm.\n"}, {"r": "Hm."}, "Hm.\n"),
+            ({"r": ""}, {"r": "Hm."}, "Hm."),
+            ({"r": "I th", "s": "So."}, {"r": "I think.", "s": "So."}, "I th\n\nSo.\n\nI think."),
+        ],
+    )
+    def test_a_thought_that_goes_on(self, streamed: dict[str, str], whole: dict[str, str], thought: str) -> None:
+        """The rest of it is told; it cannot be taken back, so that another is not."""
+        pieces = [TextMessageStartEvent(message_id="a")] + [
+            {"type": "REASONING_MESSAGE_CONTENT", "messageId": identity, "delta": piece}
+            for identity, piece in streamed.items()
+        ]
+        snapshot = self._snapshot(*(ReasoningMessage(id=identity, content=one) for identity, one in whole.items()))
+        assert fold(events_of(*pieces, snapshot, snapshot, END)).reasoning == thought
+
+    @pytest.mark.parametrize("thread", ["t", None])
+    def test_the_question_by_its_id(self, thread: str | None) -> None:
+        """The id that went along is known again, whatever the server has made of the words, and where it stands."""
+        ask = replace(ASK, session_id=thread)
+        body = json.loads(AGUI().request(ask).encoded_body())
+        started = RunStartedEvent(thread_id=body["threadId"], run_id="r")
+        asked = UserMessage(id=body["messages"][0]["id"], content="The user asks: Why?")
+        said: list[Any] = [asked, AssistantMessage(id="a", content="So."), UserMessage(id="x", content="Go on.")]
+        snapshot = MessagesSnapshotEvent(messages=[*said, AssistantMessage(id="b", content="That is it.")])
+        events = told(started, snapshot, ask=ask)
+        assert events[1:] == [Text(text="So."), Text(text="\n\nThat is it.", item=1)]
+
+    def test_the_question_by_its_words(self) -> None:
+        """White space around it is no other question."""
+        said: list[Any] = [
+            UserMessage(id="u", content=[TextPart(text=" Why?\n")]),
+            AssistantMessage(id="a", content="So."),
+        ]
+        assert told(MessagesSnapshotEvent(messages=said)) == [Text(text="So.")]
+
+    def test_a_server_that_cuts_off_old_turns(self) -> None:
+        """Fewer questions than were asked are no reason to leave the last one's answer out."""
+        ask = replace(ASK, said=[Said("One?", "1."), Said("Why?", "Because.")])
+        said: list[Any] = [UserMessage(id="u", content="Why?"), AssistantMessage(id="a", content="As I said.")]
+        assert told(MessagesSnapshotEvent(messages=said), ask=ask) == [Text(text="As I said.")]
+
+    def test_what_only_a_snapshot_has(self) -> None:
+        """Without the question in it, what no earlier turn has said is the answer, where the run ends without another."""
+        ask = replace(ASK, said=[Said("One?", "1.", [{"id": "a0", "role": "assistant", "content": "1."}])])
+        said: list[Any] = [
+            UserMessage(id="u", content="(the question in other words)"),
+            AssistantMessage(id="a0", content="1, corrected."),
+            AssistantMessage(id="x", content="1."),
+            AssistantMessage(id="a", content="So."),
+        ]
+        snapshot = MessagesSnapshotEvent(messages=said)
+        assert told(snapshot, END, ask=ask)[1:] == [Text(text="So."), Done()]
+        assert fold(events_of(snapshot, *words("b", "Else."), END, ask=ask)).text == "Else."
+        more = MessagesSnapshotEvent(messages=[*said, AssistantMessage(id="b", content="Else.")])
+        assert fold(events_of(*words("b", "El"), more, END, ask=ask)).text == "Else.\n\nSo."
+
+    @pytest.mark.parametrize("value", [None, 1, [1], {"a": 1}, "x", "\ud83c"])
+    def test_whatever_is_in_it(self, value: Any) -> None:
+        """Nothing in a snapshot raises: fields of the wrong kind are none."""
+        ask = replace(
+            ASK, session_id="t", said=[Said("One?", "1.", [{"id": "a", "role": "assistant", "content": "1."}])]
+        )
+        odd = [
+            {"role": role, "id": value, "content": content, "toolCalls": [value, {"id": value}], "toolCallId": value}
+            for role in ("user", "assistant", "reasoning", "tool", value)
+            for content in (value, "Why?")
+        ]
+        for messages in (odd, odd[1:], odd[2:], [value], value):
+            snapshot = {"type": "MESSAGES_SNAPSHOT", "messages": messages}
+            assert isinstance(events_of(*words("x", "So."), snapshot, snapshot, END, ask=ask)[-1], Done)
+            assert isinstance(events_of(snapshot, END, ask=ask)[-1], Done)
+
+    def test_no_answer_in_a_snapshot(self) -> None:
+        """That nothing in it is new is said; a run without words and without a snapshot of any says nothing."""
+        ask = replace(ASK, said=[Said("Why?", "Because.")])
+        before: list[Any] = [UserMessage(id="u", content="Why?"), AssistantMessage(id="a", content="Because.")]
+        _, notice, done = told(MessagesSnapshotEvent(messages=before), END, ask=ask)
+        assert (notice, done) == (
+            Notice(
+                message="The server told no answer of its own to this question: its copy of the conversation ends "
+                "with what was said before. Ask again in a new session if the answer is missing."
+            ),
+            Done(),
+        )
+        assert told(MessagesSnapshotEvent(messages=before[:1]), END, ask=ask)[1:] == [Done()]
+
     @pytest.mark.parametrize("prompt", ["Why?", "Else?"])
     def test_earlier_turns(self, prompt: str) -> None:
         """They are no part of this answer, also where the question is not yet in the snapshot, or is one again."""
@@ -463,6 +594,25 @@ class TestHistory:
         snapshot = MessagesSnapshotEvent(messages=[*before, thought, *own])
         assert self._messages(*words("a", "Wrong."), snapshot) == own
         assert self._messages(*words("b", "Else."), snapshot) == [AssistantMessage(id="b", content="Else.")]
+
+    def test_it_goes_on_behind_a_snapshot(self) -> None:
+        """Pieces that come after it are added to what it says."""
+        snapshot = MessagesSnapshotEvent(
+            messages=[UserMessage(id="u", content="Why?"), AssistantMessage(id="a", content="So")]
+        )
+        more = TextMessageContentEvent(message_id="a", delta=" it is.")
+        assert self._messages(*words("a", "So"), snapshot, more) == [AssistantMessage(id="a", content="So it is.")]
+
+    def test_put_together_once(self, peer: Peer) -> None:
+        """A turn's messages are kept for all turns behind it, as soon as its run is over."""
+        talk, agent = Conversation("talk"), Agent(protocol="ag-ui", base_url=peer.url)
+        place = talk.place(agent, "a")
+        result, _ = agent.begin("Why?", earlier=place.earlier)
+        talk.put(place, agent, "a", result)
+        result.wait()
+        first, second = (talk.place(agent, cell).earlier.said[0] for cell in ("b", "c"))
+        assert second is first
+        assert [message["id"] for message in first.messages] == ["m1", "t1", "m2"]
 
     def test_an_answer_without_messages(self) -> None:
         """What came as a result, or in parts of a key, goes back as its words."""
