@@ -88,8 +88,11 @@ def expected_of_task(service: YouResearchService, place: int, resume: Resume) ->
     named, stream, _ = map(len, service.replies)
     if place == len(service.reply):
         return "done", text, 0, 3
-    if place < named:
+    taken = service.replies[0].index(b"\r\n\r\n") + 4
+    if place < taken:
         return "done", text, 0, 4
+    if place < named:  # the question has been taken: another POST would be another task
+        return "failed", "", 0, 1
     whole = events_within(service, place - named)
     if place < named + stream and whole < len(service.events):
         seen = max(0, whole - len(service.opening()))
