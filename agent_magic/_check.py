@@ -93,12 +93,18 @@ def checked_value(label: str, name: str, value: object) -> Any:
     return converted
 
 
+# What other tools call it.
+OTHER_NAMES = {"model": "agent", "url": "base_url", "endpoint": "base_url", "api_key": "key_env", "key": "key_env"}
+
+
 def check_names(where: str, prefix: str, table: Iterable[str], known: Iterable[str]) -> None:
     """Raise `ConfigError` with the nearest name where `table` has one that is not `known`."""
     known = tuple(known)
     for name in table:
         if name not in known:
-            raise ConfigError(f"{where}there is no setting {prefix}{name}; {nearest(name, known)}")
+            hint = OTHER_NAMES.get(name) if OTHER_NAMES.get(name) in known else None
+            meant = nearest(name, known) if hint is None else f"did you mean {hint!r}?"
+            raise ConfigError(f"{where}there is no setting {prefix}{name}; {meant}")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

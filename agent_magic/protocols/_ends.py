@@ -22,11 +22,15 @@ CUT_SHORT = {
     "refusal": "the service refused to go on",
     "incomplete": "the service did not complete it",
 }
+# And where it ends for somebody to go on with it.
+CALLS = frozenset({"function_call", "tool_calls", "tool_use"})
 
 
 def ending(reason: str | None, sent: ServerSentEvent | None = None) -> list[AgentEvent]:
     """The end of an answer for `reason`, and a word on it where that means that it is not complete."""
     done = Done(reason=reason, sent=sent)
+    if reason in CALLS:
+        return [Notice(message=f"The model asks for tools to be called ({reason}), and nobody here calls any."), done]
     if reason not in CUT_SHORT:
         return [done]
     return [Notice(message=f"The answer was cut short: {CUT_SHORT[reason]} ({reason})."), done]

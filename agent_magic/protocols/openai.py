@@ -83,6 +83,15 @@ class _Call:
         self.id = identity
         self.name = ""
         self.arguments: list[str] = []
+        self.told: str | None = None
+
+    def whole(self) -> list[ToolCall]:
+        """The call as it is now, where that is news."""
+        arguments = "".join(self.arguments)
+        if arguments == self.told:
+            return []
+        self.told = arguments
+        return [ToolCall(id=self.id, name=self.name, arguments=arguments)]
 
 
 class OpenAIDecoder:
@@ -184,7 +193,10 @@ class OpenAIDecoder:
         thought = delta.get("reasoning_content") or delta.get("reasoning")
         if isinstance(thought, str) and thought:
             yield self._joiners.thought(thought, item, sent)
-        for kind, piece in _pieces(delta):
+        pieces = list(_pieces(delta))
+        if any(piece for _, piece in pieces):  # text behind a call: nothing of it is to come
+            yield from (told for key, call in self._calls.items() if key[0] == item for told in call.whole())
+        for kind, piece in pieces:
             told = self._joiners.thought if kind == "thinking" else self._joiners.text
             yield told(piece, item, sent)
         for place, call in enumerate(objects(delta.get("tool_calls"))):
@@ -202,7 +214,7 @@ class OpenAIDecoder:
         call = self._calls.get(key)
         if call is not None and identity and call.id != identity:
             # Another id is another call: not every server counts them.
-            yield ToolCall(id=call.id, name=call.name, arguments="".join(call.arguments))
+            yield from call.whole()
             call = None
         name = text(function.get("name")) or ""
         if call is None:
@@ -219,7 +231,7 @@ class OpenAIDecoder:
         left = self._joiners.flush(item)
         for key in [key for key in self._calls if item in {None, key[0]}]:
             call = self._calls.pop(key)
-            left.append(ToolCall(id=call.id, name=call.name, arguments="".join(call.arguments)))
+            left += call.whole()
         return left
 
 

@@ -56,21 +56,30 @@ class Bar:
     """One bar. Without `stop` it has no Stop button: where the cell blocks, no click could arrive.
 
     `name` is the display's, where something is to take the view's place; `style` goes with a bar that stands
-    in a cell without the anchor, which has it.
+    in a cell without the anchor, which has it. With `holds` a line of words stands in the view's place until there is
+    one: a page takes its time for the first widget, and a person should not look at nothing.
     """
 
     _was_shown: ClassVar[bool] = False
     # Several threads paint, each for a run in the background, and none may have what another one has.
     _spare: ClassVar[list[_Texts]] = []
 
-    def __init__(
-        self, caption: Says, stop: Callable[[], None] | None, place: Place, *, name: str | None = None, style: str = ""
+    def __init__(  # noqa: PLR0913 (where it stands, and how, is said by who has it)
+        self,
+        caption: Says,
+        stop: Callable[[], None] | None,
+        place: Place,
+        *,
+        name: str = "",
+        style: str = "",
+        holds: bool = False,
     ) -> None:
         self._place = place
         self._caption = caption
         self._stop = stop
         self._name = name
         self._style = style
+        self._holds = holds
         self._is_seen = False
         self._state = ""
         self._opened = 0.0
@@ -97,12 +106,16 @@ class Bar:
         self._state = self._caption.state
         if self._texts is None:
             self._texts = self._open()
+            if self._holds:
+                self._place.show(_html.held(self._caption.live()), self._name)
             return
         self._say(self._texts)
         if self._wants_view():
             self._view_due = 0.0
             self._is_seen = True
-            self._place.show_widget(self._own[0], self._name)
+            (self._place.put_widget if self._holds else self._place.show_widget)(self._own[0], self._name)
+        elif self._holds and not self._is_seen:
+            self._place.update(_html.held(self._caption.live()), self._name)
 
     def close(self) -> None:
         """Close the models of this run; the others serve the next one."""

@@ -170,6 +170,11 @@ def words(parts: list[str]) -> str:
     return f'<span style="{WORDS}">{" · ".join(map(escape, parts))}</span>'
 
 
+def held(parts: list[str]) -> dict[str, Any]:
+    """The same where no bar is yet, and as high, as a display's data."""
+    return {"text/html": f'<div style="{LINE}">{" · ".join(map(escape, parts))}</div>'}
+
+
 def state(said: str) -> str:
     """What the agent is doing, for ears: a live region that is nowhere to be seen."""
     return f'<span role="status" style="{HIDDEN}">{escape(said)}</span>'

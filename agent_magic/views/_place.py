@@ -29,8 +29,11 @@ class Place(Protocol):
     def update(self, data: Bundle, name: str) -> None:
         """Put `data` in the place of the output called `name`."""
 
-    def show_widget(self, widget: Any, name: str | None = None) -> None:
-        """Add a view of an ipywidget; with a `name` something can take its place."""
+    def show_widget(self, widget: Any, name: str) -> None:
+        """Add a view of an ipywidget, which something can take the place of."""
+
+    def put_widget(self, widget: Any, name: str) -> None:
+        """Put a view of an ipywidget in the place of the output called `name`."""
 
     def clear(self) -> None:
         """Take all outputs away when the next one comes."""
@@ -47,8 +50,11 @@ class Here:
     def update(self, data: Bundle, name: str) -> None:
         update_display(data, raw=True, display_id=name)
 
-    def show_widget(self, widget: Any, name: str | None = None) -> None:
+    def show_widget(self, widget: Any, name: str) -> None:
         display(widget, display_id=name)
+
+    def put_widget(self, widget: Any, name: str) -> None:
+        update_display(widget, display_id=name)
 
     def clear(self) -> None:
         clear_output(wait=True)
@@ -75,15 +81,23 @@ class There:
     def update(self, data: Bundle, name: str) -> None:
         self._send("update_display_data", _content(data, name))
 
-    def show_widget(self, widget: Any, name: str | None = None) -> None:
-        found = widget._repr_mimebundle_()
-        self._send("display_data", _content(found[0] if isinstance(found, tuple) else found, name))
+    def show_widget(self, widget: Any, name: str) -> None:
+        self._send("display_data", _content(_bundle(widget), name))
+
+    def put_widget(self, widget: Any, name: str) -> None:
+        self._send("update_display_data", _content(_bundle(widget), name))
 
     def clear(self) -> None:
         self._send("clear_output", {"wait": True})
 
     def _send(self, kind: str, content: dict[str, Any]) -> None:
         self._session.send(self._socket, kind, content, parent=self._message, ident=kind.encode())
+
+
+def _bundle(widget: Any) -> Bundle:
+    found = widget._repr_mimebundle_()
+    data: Bundle = found[0] if isinstance(found, tuple) else found
+    return data
 
 
 def _content(data: Bundle, name: str | None) -> dict[str, Any]:

@@ -75,7 +75,7 @@ class NotebookView(HeadlessView):
         self._slots = Slots()
         self._steps_due = 0.0
         self._budget = Budget()
-        self._bar = Bar(caption, run.stop if button else None, place)
+        self._bar = Bar(caption, run.stop if button else None, place, name=uuid4().hex, holds=True)
         self._bar_due = 0.0
         self._painted = ""
         self._is_furnished = False

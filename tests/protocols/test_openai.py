@@ -231,9 +231,24 @@ class TestDecoder:
             ToolCall(id="c1", name="look_up", arguments='{"q": "sky"}'),
             ToolCall(id="c2", name="stop", arguments="{}"),
             Text(text=""),
+            Notice(message="The model asks for tools to be called (tool_calls), and nobody here calls any."),
             Done(reason="tool_calls"),
         ]
         assert [call.arguments for call, _ in fold(events).tool_calls] == ['{"q": "sky"}', "{}"]
+
+    def test_a_call_before_text(self) -> None:
+        """It is whole when the text begins, and is told then; what comes of it later is told once more."""
+        call = {"index": 0, "id": "c1", "function": {"name": "f", "arguments": "{}"}}
+        more = {"index": 0, "function": {"arguments": " "}}
+        events = events_of(
+            chunk({"tool_calls": [call]}), chunk({"content": "So."}), chunk({"tool_calls": [more]}), "[DONE]"
+        )
+        assert [event for event in events if isinstance(event, ToolCall | Text)] == [
+            ToolCall(id="c1", name="f"),
+            ToolCall(id="c1", name="f", arguments="{}"),
+            Text(text="So."),
+            ToolCall(id="c1", name="f", arguments="{} "),
+        ]
 
     def test_half_a_character(self) -> None:
         """A surrogate pair that is cut between two chunks is one character; a half that stays alone is U+FFFD."""
