@@ -336,6 +336,7 @@ class TestWhoIsNotAsked:
         ]
 
 
+@pytest.mark.usefixtures("nothing_said")
 class TestLogin:
     """``%agent login`` and ``logout``."""
 

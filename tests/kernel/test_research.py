@@ -37,7 +37,7 @@ async def halfway(connection: Connection) -> None:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ScriptedServer]:
-    """The server, and settings in the kernels' folder by which it is the default agent."""
+    """The server, and settings in the kernels' folder in which it is the agent `it`."""
     with ScriptedServer(halfway) as server:
         said = f'[agents.it]\nprotocol = "you-research"\nbase_url = "{server.url}"\nkey_env = ""\nagent = "deep"\n'
         (tmp_path / "agent_magic.toml").write_text(said)
@@ -59,7 +59,7 @@ def test_stop_says_what_it_stops(tmp_path: Path, server: ScriptedServer) -> None
     """The line says that only the reading has ended and how the rest is had; it is had so, and from the same task."""
     with running_kernel(Path(sys.executable), tmp_path) as kernel:
         kernel.run("%load_ext agent_magic")
-        cell = kernel.send("%%agent -o answer\nWhy?")
+        cell = kernel.send("%%agent it -o answer\nWhy?")
         kernel.read_until(lambda: cell.button and is_at_step_2(cell))
         assert cell.button is not None
         kernel.click(cell.button)
@@ -82,7 +82,7 @@ def test_killed_and_gone_on_with(tmp_path: Path, server: ScriptedServer) -> None
     with running_kernel(python, tmp_path) as first, running_kernel(python, tmp_path) as second:
         first.run("%load_ext agent_magic")
         second.run("%load_ext agent_magic")
-        cell = first.send("%%agent\nWhy?")
+        cell = first.send("%%agent it\nWhy?")
         first.read_until(lambda: is_at_step_2(cell))
         kill(first)
         second.run("r = %agent recover")
