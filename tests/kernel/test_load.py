@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -44,13 +45,14 @@ def count():
     open_now = list(names())
     return {
         "threads": sorted(thread.name for thread in threading.enumerate()),
-        "files": len(open_now), "sockets": open_now.count("socket"),
+        "files": len(open_now), "open": sorted(open_now), "sockets": open_now.count("socket"),
         "tasks": [len(asyncio.all_tasks()), asyncio.run_coroutine_threadsafe(tasks(), readers().loop).result()],
         "comms": len(comm.get_comm_manager().comms), "widgets": len(widgets._instances), "runs": len(live_runs()),
     }
 
 def more(now, before):
-    return now["files"] > before["files"] or {**now, "files": 0} != {**before, "files": 0}
+    loose = {"files": 0, "open": []}
+    return now["files"] > before["files"] or {**now, **loose} != {**before, **loose}
 
 async def left(before=None):
     until = time.monotonic() + 20
@@ -97,8 +99,10 @@ def left(kernel: Kernel, before: dict[str, Any] | None = None) -> dict[str, Any]
 def assert_back(kernel: Kernel, before: dict[str, Any]) -> None:
     # The kernel closes a file of its own at times, so there may be fewer.
     after = left(kernel, before)
-    assert after["files"] <= before["files"]
-    assert {**after, "files": 0} == {**before, "files": 0}
+    opened = Counter(after["open"]) - Counter(before["open"])
+    assert after["files"] <= before["files"], opened
+    loose: dict[str, Any] = {"files": 0, "open": []}
+    assert {**after, **loose} == {**before, **loose}
 
 
 def run_in_a_row(kernel: Kernel, asked: int, cells: int) -> float:
