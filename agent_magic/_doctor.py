@@ -312,8 +312,8 @@ def _is_here(config: AgentConfig) -> bool:
 
 def _local(name: str, gguf: str) -> str:
     try:
+        Agent(name).checked_url()  # first whether that file may be looked at
         path = model_file(gguf)
-        Agent(name).checked_url()
     except ConfigError as error:
         return f"no: {error}"
     process = dict(running()).get(path)

@@ -18,7 +18,7 @@ import msgspec
 from agent_magic._keys import Secret, strike_all
 from agent_magic._request import AgentRequest
 from agent_magic.events import AgentEvent, Done, Failed, Reasoning, Replace, ServerSentEvent, Text
-from agent_magic.protocols import Decoder, leads_on, read_json
+from agent_magic.protocols import Decoder, json_or_none, leads_on
 
 __all__ = ["guarded", "nobody"]
 
@@ -131,13 +131,6 @@ class _Guarded:
 def _strike_data(data: str, secrets: Sequence[Secret]) -> str:
     """`data` without `secrets`; JSON stays JSON, also where a secret ends with a sign that ends a string there."""
     struck: str = strike_all(data, secrets)
-    if struck == data or _json(struck) is not None or (value := _json(data)) is None:
+    if struck == data or json_or_none(struck) is not None or (value := json_or_none(data)) is None:
         return struck
     return json.dumps(strike_all(value, secrets))
-
-
-def _json(said: str) -> Any:
-    try:
-        return read_json(said)
-    except ValueError:
-        return None

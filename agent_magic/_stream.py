@@ -90,7 +90,7 @@ async def follow(  # noqa: PLR0913 (each is a seam of its own)
     """
     pace = pace or Pace()
     await pace.wait()  # what others have to wait for does not count against `max_time`
-    async with _transport(protocol.request(ask), ask.base_url, policy, ask.secrets) as client, AsyncExitStack() as held:
+    async with AsyncExitStack() as held:
         with anyio.move_on_after(policy.max_time) as limit:
             served = None
             if local is not None:
@@ -99,6 +99,7 @@ async def follow(  # noqa: PLR0913 (each is a seam of its own)
                 await held.enter_async_context(local.turn)
                 served, ask = await _loaded(local, ask, emit)
             exchange = _Exchange(protocol, ask, policy, emit, in_pieces, pace=pace, served=served)
+            client = await held.enter_async_context(_transport(exchange.request, ask.base_url, policy, ask.secrets))
             try:
                 await exchange.run(client)
             except AgentMagicError as error:

@@ -13,6 +13,7 @@ from agent_magic.protocols._base import AgentProtocol, Decoder, HTTPFailure, Kee
 from agent_magic.protocols._ends import ending, error_of, usage_of
 from agent_magic.protocols._json import (
     integer,
+    json_or_none,
     number,
     object_or_empty,
     objects,
@@ -50,6 +51,7 @@ __all__ = [
     "get_protocol",
     "integer",
     "join_url",
+    "json_or_none",
     "key_header",
     "leads_on",
     "number",

@@ -13,6 +13,7 @@ from agent_magic.events import ServerSentEvent
 
 __all__ = [
     "integer",
+    "json_or_none",
     "number",
     "object_or_empty",
     "objects",
@@ -72,12 +73,17 @@ def read_object(sent: ServerSentEvent) -> dict[str, Any]:
     return value
 
 
+def json_or_none(data: str | bytes) -> Any:
+    """`data` parsed as JSON; None where it is none."""
+    try:
+        return read_json(data)
+    except ValueError:
+        return None
+
+
 def object_or_empty(data: str | bytes) -> dict[str, Any]:
     """The JSON object in `data`; an empty one where there is none."""
-    try:
-        value = read_json(data)
-    except ValueError:
-        return {}
+    value = json_or_none(data)
     return value if isinstance(value, dict) else {}
 
 

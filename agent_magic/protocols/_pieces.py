@@ -31,6 +31,11 @@ class Joiner:
         half, self._half = self._half, ""
         return well_formed(half)
 
+    def rest(self) -> list[AgentEvent]:
+        """The same as what there is to say: mostly nothing."""
+        half = self.flush()
+        return [Text(text=half)] if half else []
+
 
 class Joiners:
     """The joiners of a stream whose text and thoughts come in items, each by its number."""

@@ -141,8 +141,7 @@ class RunAgentDecoder:
 
     def flush(self) -> Iterable[AgentEvent]:
         """Half a character that the stream ended in."""
-        rest = self._joiner.flush()
-        return [Text(text=rest)] if rest else []
+        return self._joiner.rest()
 
     def resume(self) -> AgentRequest | None:
         """The same question from the next chunk on; None without a session, or with chunks that had no index."""

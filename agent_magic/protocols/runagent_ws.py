@@ -145,8 +145,7 @@ class RunAgentSocketDecoder:
 
     def flush(self) -> Iterable[AgentEvent]:
         """Half a character that the stream ended in."""
-        rest = self._joiner.flush()
-        return [Text(text=rest)] if rest else []
+        return self._joiner.rest()
 
     def resume(self) -> AgentRequest | None:
         """None: what an agent has yielded is gone."""

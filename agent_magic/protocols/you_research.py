@@ -131,7 +131,7 @@ class YouResearchDecoder:
         events = [*self._gap(place, sent)]
         self._pass(place)
         if name in FAILED:
-            return [*events, *self._joined(), self._failed(said, name, sent)]
+            return [*events, *self._joiner.rest(), self._failed(said, name, sent)]
         if name in COMPLETE:
             return [*events, *self._complete(said, sent)]
         return [*events, *self._step(said, name, place, sent)]
@@ -147,7 +147,7 @@ class YouResearchDecoder:
         if (result := _result(reply)) is not None:
             yield from self._answer(result, reply, sent)
         elif status in FAILED:
-            yield from self._joined()
+            yield from self._joiner.rest()
             yield self._failed(reply, status or "failed", sent)
         else:
             yield from self._going(reply, status, sent)
@@ -158,7 +158,7 @@ class YouResearchDecoder:
 
     def flush(self) -> Iterable[AgentEvent]:
         """Half a character that the text ended in; and where the task goes on without its reader, that."""
-        yield from self._joined()
+        yield from self._joiner.rest()
         if self._task is None or self._has_ended:
             return
         if self._is_over:
@@ -222,7 +222,7 @@ class YouResearchDecoder:
             return self._answer(result, said, sent)
         if self._task is None:
             self._has_ended = True
-            return [*self._joined(), Done(sent=sent)]
+            return [*self._joiner.rest(), Done(sent=sent)]
         self._is_over = self.leads_on = True
         return [Progress(message="reading the result", sent=sent)]
 
@@ -274,10 +274,6 @@ class YouResearchDecoder:
         if words is None and status == "cancelled":
             words = "the task was cancelled"
         return Failed(message=words or sent.data, code=code, sent=sent)
-
-    def _joined(self) -> list[AgentEvent]:
-        rest = self._joiner.flush()
-        return [Text(text=rest)] if rest else []
 
 
 def _is_json(words: str) -> bool:

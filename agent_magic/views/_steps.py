@@ -11,11 +11,10 @@ import re
 from collections.abc import Iterator, Sequence
 from html import escape
 from textwrap import indent
-from typing import Any
 
 from agent_magic._steps import Step
 from agent_magic.errors import visible
-from agent_magic.protocols import read_json, well_formed
+from agent_magic.protocols import json_or_none, well_formed
 
 __all__ = ["QUIET", "SLOTS", "SUMMARY", "Ended", "Slots", "step_lines", "steps_folded", "steps_in_text"]
 
@@ -52,7 +51,7 @@ PROSE = f"{PRE}; {FONT}"
 def step_lines(step: Step, most: int = MOST) -> list[str]:
     """A step as lines of text that steer no terminal: what it was, then what it was given and what came of it."""
     bodies = [_cut(said, most) for said in _bodies(step, most)]
-    lines = [_title(step), *(line for said in bodies for line in indent(well_formed(said), "    ").splitlines())]
+    lines = [_title(step), *(line for said in bodies for line in indent(said, "    ").splitlines())]
     return [visible(line) for line in lines]
 
 
@@ -88,7 +87,7 @@ class Slots:
         self._starts = [0]
         self._shown = [""] * SLOTS
         # What has ended stays as it is, and is not drawn again each time.
-        self._rows: list[tuple[Step, str]] = []
+        self._rows: dict[int, tuple[Step, str]] = {}
 
     def update(self, steps: Sequence[Step]) -> list[tuple[int, str]]:
         """The slots that `steps` change, each with its new HTML."""
@@ -105,20 +104,18 @@ class Slots:
         return changed
 
     def _row(self, step: Step, key: int) -> str:
-        if key < len(self._rows) and self._rows[key][0] == step:
-            return self._rows[key][1]
-        row = _folded(step, key, MOST_LIVE)
-        self._rows[key:] = [(step, row), *self._rows[key + 1 :]]
-        return row
+        if key not in self._rows or self._rows[key][0] != step:
+            self._rows[key] = step, _folded(step, key, MOST_LIVE)
+        return self._rows[key][1]
 
     def _split(self, steps: Sequence[Step], sizes: Sequence[int]) -> None:
         """Begin the next slot behind each full one in which nothing will change."""
         size = 0
         for number in range(self._starts[-1], len(steps)):
             size += sizes[number]
-            before = sum(sizes[: self._starts[-1]])
             if steps[number].is_open or len(self._starts) == SLOTS:
                 return
+            before = sum(sizes[: self._starts[-1]])
             if size > min(max(LEAST_SLOT, before), LARGEST_SLOT):
                 self._starts.append(number + 1)
                 size = 0
@@ -151,7 +148,7 @@ def _folded(step: Step, key: int, most: int) -> str:
     """One step as HTML. The page knows it by `key` when it is drawn anew, and keeps it open."""
     cut, style = (_tail if step.is_open else _cut, PROSE) if step.kind == "thought" else (_cut, PRE)
     bodies = "".join(
-        f'<pre class="mathjax_ignore tex2jax_ignore" style="{style}">{escape(well_formed(cut(said, most)))}</pre>'
+        f'<pre class="mathjax_ignore tex2jax_ignore" style="{style}">{escape(cut(said, most))}</pre>'
         for said in _bodies(step, most)
     )
     return (
@@ -175,7 +172,7 @@ def _title(step: Step) -> str:
 
 def _preview(given: str) -> str:
     """A tool's arguments in some words."""
-    found = _json(given)
+    found = json_or_none(given)
     if isinstance(found, dict):
         given = ", ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in found.items())
     line = " ".join(given.split())
@@ -191,24 +188,18 @@ def _bodies(step: Step, most: int) -> list[str]:
     match step.kind:
         case "tool":
             given = "" if step.given.strip() == "{}" else step.given
-            return [_laid_out(said) if len(said) <= most else said for said in (given, made) if said]
+            bodies = [_laid_out(said) if len(said) <= most else said for said in (given, made)]
         case "artifact" if made and not (made.startswith("http") or READABLE.match(step.given)):
-            return [f"{len(made):,} characters of data, in the variable"]
+            bodies = [f"{len(made):,} characters of data, in the variable"]
         case _:
-            return [made] if made else []
+            bodies = [made]
+    # An escape of half a character is one half when it has been read, which no message can hold.
+    return [well_formed(said) for said in bodies if said]
 
 
 def _laid_out(said: str) -> str:
-    found = _json(said)
-    # An escape of half a character is one half when it has been read, which no message can hold.
-    return well_formed(json.dumps(found, indent=2, ensure_ascii=False)) if isinstance(found, dict | list) else said
-
-
-def _json(said: str) -> Any:
-    try:
-        return read_json(said)
-    except ValueError:
-        return None
+    found = json_or_none(said)
+    return json.dumps(found, indent=2, ensure_ascii=False) if isinstance(found, dict | list) else said
 
 
 def _cut(said: str, most: int) -> str:
